@@ -1,0 +1,75 @@
+"""Every error this project raises on purpose.
+
+    GrpoError
+    ├── UserError (ValueError)         exit code 2: something to mend in a recipe, a file or the machine
+    │   ├── RecipeError                a key, its value, what is allowed
+    │   ├── DataError                  a dataset, a column, a reference
+    │   ├── ModelError                 a path or id that is no model, or one that does not fit
+    │   └── MissingPackageError        an optional package that this recipe needs
+    └── RunError (RuntimeError)        exit code 1: the run cannot go on
+        ├── PublishError               new weights did not provably reach the engine
+        ├── VerifierError              too many answers could not be scored
+        ├── EngineError                the engine refused or lost a request
+        ├── NonFiniteError             a loss or gradient is not a number
+        └── CheckpointError            a checkpoint could not be written or read
+
+A message says which key or file, the value found, what is allowed, and the fix.
+"""
+
+
+class GrpoError(Exception):
+    """Base of all; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UserError(GrpoError, ValueError):
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """A recipe key is unknown, has the wrong type, or contradicts another."""
+
+    def __init__(self, key: str, value: object, allowed: str, fix: str) -> None:
+        super().__init__(f"recipe key '{key}' = {value!r}: {allowed}. {fix}")
+        self.key, self.value, self.allowed, self.fix = key, value, allowed, fix
+
+
+class DataError(UserError):
+    pass
+
+
+class ModelError(UserError):
+    pass
+
+
+class MissingPackageError(UserError):
+    pass
+
+
+class RunError(GrpoError, RuntimeError):
+    exit_code = 1
+
+
+class PublishError(RunError):
+    """The engine does not hold the learner's weights; sampling on would train on another policy's answers."""
+
+    def __init__(self, message: str, *, tensor: str, version_sent: int, version_held: int) -> None:
+        super().__init__(f"{message} (tensor {tensor}; version sent {version_sent}, version held {version_held})")
+        self.tensor, self.version_sent, self.version_held = tensor, version_sent, version_held
+
+
+class VerifierError(RunError):
+    pass
+
+
+class EngineError(RunError):
+    pass
+
+
+class NonFiniteError(RunError):
+    pass
+
+
+class CheckpointError(RunError):
+    pass

@@ -1,0 +1,41 @@
+"""The recipe: its schema, a strict loader, and dotted overrides. Imports neither torch nor vllm."""
+
+from grpo.recipe.checks import check_together
+from grpo.recipe.keys import nearest_key, recipe_keys
+from grpo.recipe.load import SHIPPED, load_recipe, parse_recipe, with_overrides
+from grpo.recipe.schema import (
+    Algorithm,
+    Checkpoint,
+    Data,
+    DataSource,
+    Evaluation,
+    Learner,
+    Log,
+    Recipe,
+    Reward,
+    Rollout,
+    Section,
+)
+from grpo.recipe.yaml_text import to_yaml
+
+__all__ = [
+    "SHIPPED",
+    "Algorithm",
+    "Checkpoint",
+    "Data",
+    "DataSource",
+    "Evaluation",
+    "Learner",
+    "Log",
+    "Recipe",
+    "Reward",
+    "Rollout",
+    "Section",
+    "check_together",
+    "load_recipe",
+    "nearest_key",
+    "parse_recipe",
+    "recipe_keys",
+    "to_yaml",
+    "with_overrides",
+]

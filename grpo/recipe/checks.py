@@ -1,0 +1,149 @@
+"""What no single key shows to be wrong: keys that contradict each other, or ask for what is not there yet."""
+
+import re
+from collections import Counter
+
+from grpo.errors import RecipeError
+from grpo.recipe.schema import Recipe
+
+
+def check_together(recipe: Recipe) -> None:
+    """Refuse a recipe whose keys do not go together; the message names key, value, what is allowed and a fix.
+
+    Raises:
+        RecipeError: the first contradiction found.
+    """
+    _check_batch(recipe)
+    _check_sampling(recipe)
+    _check_algorithm(recipe)
+    _check_rewards(recipe)
+    _check_data(recipe)
+
+
+def _check_batch(recipe: Recipe) -> None:
+    rollout, learner, num_minibatches = recipe.rollout, recipe.learner, recipe.algorithm.num_minibatches
+    if rollout.num_generations < 2:
+        raise RecipeError(
+            "rollout.num_generations",
+            rollout.num_generations,
+            "must be at least 2: an answer is judged against the others of its group, and alone it has none",
+            "Use 8, say.",
+        )
+    if recipe.answers_per_step % num_minibatches:
+        divisors = [n for n in range(1, recipe.answers_per_step + 1) if recipe.answers_per_step % n == 0]
+        raise RecipeError(
+            "algorithm.num_minibatches",
+            num_minibatches,
+            f"must divide the {recipe.answers_per_step} answers of a step "
+            f"({rollout.problems_per_step} problems x {rollout.num_generations} answers)",
+            f"Use {min(divisors, key=lambda n: abs(n - num_minibatches))}, say.",
+        )
+    longest = rollout.max_prompt_length + rollout.max_completion_length
+    if learner.row_tokens < longest:
+        raise RecipeError(
+            "learner.row_tokens",
+            learner.row_tokens,
+            f"must hold the longest sample, rollout.max_prompt_length + rollout.max_completion_length = {longest}",
+            f"Use {longest} or more, or shorten either length.",
+        )
+    if rollout.max_staleness > 1:
+        raise RecipeError(
+            "rollout.max_staleness",
+            rollout.max_staleness,
+            "must be 0 or 1: the engine and the learner take turns in one process, so one rollout at most is ahead",
+            "Use 1 to sample one step ahead, 0 to stay on-policy.",
+        )
+
+
+def _check_sampling(recipe: Recipe) -> None:
+    rollout, algorithm = recipe.rollout, recipe.algorithm
+    narrowed = [("rollout.top_p", rollout.top_p)] if rollout.top_p < 1 else []
+    narrowed += [("rollout.top_k", rollout.top_k)] if rollout.top_k else []
+    for key, value in narrowed:
+        off = f"Set {key}={1.0 if key.endswith('p') else 0}"
+        if algorithm.importance_sampling_correction:
+            raise RecipeError(
+                key,
+                value,
+                "does not go with algorithm.importance_sampling_correction: the plain ratio is wrong outside the "
+                "set of tokens that was sampled from",
+                f"{off}, or algorithm.importance_sampling_correction=false.",
+            )
+        if algorithm.old == "behavior":
+            raise RecipeError(
+                key,
+                value,
+                "does not go with algorithm.old=behavior: the policy's ratio to the engine is wrong outside the set "
+                "of tokens that was sampled from",
+                f"{off}, or algorithm.old=recompute.",
+            )
+    if rollout.engine == "transformers" and recipe.engine_dtype != recipe.learner.dtype:
+        raise RecipeError(
+            "rollout.engine_dtype",
+            rollout.engine_dtype,
+            f"must be learner.dtype ({recipe.learner.dtype}): the transformers engine samples from the learner's own "
+            "weights",
+            "Leave rollout.engine_dtype out, or use rollout.engine=vllm.",
+        )
+    if "" in rollout.stop:
+        raise RecipeError("rollout.stop", rollout.stop, "must not hold an empty text", "Remove it.")
+    if recipe.evaluation.temperature == 0 and recipe.evaluation.num_samples > 1:
+        raise RecipeError(
+            "evaluation.num_samples",
+            recipe.evaluation.num_samples,
+            "must be 1 at evaluation.temperature 0: greedy answers to one problem are all the same",
+            "Set evaluation.num_samples=1, or a temperature above 0.",
+        )
+
+
+def _check_algorithm(recipe: Recipe) -> None:
+    algorithm = recipe.algorithm
+    if algorithm.ref_update_steps and not algorithm.beta:
+        raise RecipeError(
+            "algorithm.ref_update_steps",
+            algorithm.ref_update_steps,
+            "needs algorithm.beta above 0: without the KL term there is no reference to replace",
+            "Set algorithm.beta=0.001, say, or algorithm.ref_update_steps=0.",
+        )
+
+
+def _check_rewards(recipe: Recipe) -> None:
+    counts = Counter(reward.name for reward in recipe.rewards)
+    for index, reward in enumerate(recipe.rewards):
+        if counts[reward.name] > 1:
+            raise RecipeError(
+                f"rewards.{index}.name",
+                reward.name,
+                f"stands {counts[reward.name]} times in the list, and metrics go by name",
+                "Keep one, with the sum of the weights.",
+            )
+    if not any(reward.weight for reward in recipe.rewards):
+        raise RecipeError(
+            "rewards.0.weight", recipe.rewards[0].weight, "must not be 0 in every reward", "Set one to 1.0."
+        )
+
+
+def _check_data(recipe: Recipe) -> None:
+    data = recipe.data
+    for name, source in (("train", data.train), ("held_out", data.held_out)):
+        if source is not None and source.reference_pattern is not None:
+            _check_pattern(f"data.{name}.reference_pattern", source.reference_pattern)
+    limit = data.train.limit
+    if data.held_out is None and limit is not None and limit <= data.num_held_out:
+        raise RecipeError(
+            "data.train.limit",
+            limit,
+            f"must exceed data.num_held_out ({data.num_held_out}): held-out problems are set apart from these rows",
+            "Raise the limit, lower data.num_held_out, or name a data.held_out of its own.",
+        )
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    try:
+        num_groups = re.compile(pattern).groups
+    except re.error as error:
+        raise RecipeError(key, pattern, f"is no regular expression ({error})", "Write '#### (.*)', say.") from error
+    if not num_groups:
+        raise RecipeError(
+            key, pattern, "must hold a group in round brackets, which is the reference", "Write '#### (.*)', say."
+        )

@@ -1,0 +1,222 @@
+"""A recipe from a YAML file and dotted overrides; every mistake names its key or its line."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from grpo.errors import RecipeError, UserError
+from grpo.recipe.checks import check_together
+from grpo.recipe.keys import nearest_key, section_of
+from grpo.recipe.schema import Recipe
+from grpo.recipe.yaml_text import parse_yaml
+
+SHIPPED = Path(__file__).parents[2] / "recipes"
+
+Loc = tuple[int | str, ...]
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, lay ``key.path=value`` overrides over it, and check it whole.
+
+    Raises:
+        UserError: the file is missing or is no YAML; the message names file and line.
+        RecipeError: a key is unknown, given twice, of the wrong type, or contradicts another.
+    """
+    path = Path(path)
+    return parse_recipe(_read(path), overrides, source=str(path))
+
+
+def parse_recipe(text: str, overrides: Sequence[str] = (), *, source: str = "recipe") -> Recipe:
+    """As ``load_recipe``, from text.
+
+    >>> parse_recipe("model: tiny-base", ["rollout.num_generation=8"])
+    Traceback (most recent call last):
+    grpo.errors.RecipeError: recipe key 'rollout.num_generation' = 8: there is no such key. The nearest is \
+'rollout.num_generations'.
+    """
+    tree = parse_yaml(text, source)
+    if not isinstance(tree, dict):
+        found = "is empty" if tree is None else f"holds a {type(tree).__name__}"
+        raise UserError(f"{source} {found}: a recipe is a mapping of keys, opened by `model: ...`")
+    return _build(tree, overrides)
+
+
+def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with ``key.path=value`` overrides laid over it, checked whole again.
+
+    Raises:
+        RecipeError: as ``load_recipe``.
+    """
+    return _build(recipe.model_dump(), overrides)
+
+
+def _build(tree: dict[Any, Any], overrides: Sequence[str]) -> Recipe:
+    for override in overrides:
+        _apply_override(tree, override)
+    _refuse_unknown_keys(tree, Recipe, ())
+    try:
+        recipe = Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _as_recipe_error(error, tree) from error
+    check_together(recipe)
+    return recipe
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        shipped = ", ".join(f"recipes/{file.name}" for file in sorted(SHIPPED.glob("*.yaml")))
+        raise UserError(f"no recipe at {path}. Shipped recipes: {shipped or 'none found'}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder. Name a recipe file in it.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}). Name a YAML file.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _apply_override(tree: dict[Any, Any], override: str) -> None:
+    """Set one value in the tree; sections on the way are made where absent."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise RecipeError(override, "", "is no override", "Write key.path=value, as in learner.learning_rate=1e-4.")
+    try:
+        value = parse_yaml(text, f"override {key}")
+    except RecipeError:
+        raise
+    except UserError as error:
+        raise RecipeError(key, text, f"is no YAML value ({error})", "Quote it.") from error
+    *path, last = key.split(".")
+    node: Any = tree
+    for depth, part in enumerate(path):
+        node = _step_into(node, part, ".".join(path[: depth + 1]), key, value)
+    if isinstance(node, list):
+        node[_list_index(node, last, ".".join(path), key, value)] = value
+    else:
+        node[last] = value
+
+
+def _step_into(node: Any, part: str, path: str, key: str, value: object) -> Any:
+    if isinstance(node, list):
+        child = node[_list_index(node, part, path.rpartition(".")[0], key, value)]
+    else:
+        if node.get(part) is None:
+            node[part] = {}
+        child = node[part]
+    if not isinstance(child, dict | list):
+        raise _unknown_key(key, value)
+    return child
+
+
+def _list_index(items: list[Any], part: str, path: str, key: str, value: object) -> int:
+    if not part.isdecimal() or int(part) >= len(items):
+        raise RecipeError(
+            key,
+            value,
+            f"'{path}' is a list of {len(items)}, so '{part}' must be a whole number from 0 to {len(items) - 1}",
+            f"Write {path}.0, say, or give the whole list.",
+        )
+    return int(part)
+
+
+def _refuse_unknown_keys(node: Any, model: type[BaseModel], loc: Loc) -> None:
+    """Walk the tree along the schema; a value of the wrong kind is left for validation to name."""
+    if not isinstance(node, dict):
+        return
+    for name, value in node.items():
+        here = (*loc, name)
+        if name not in model.model_fields:
+            raise _unknown_key(_dotted(here), value)
+        section, is_list = section_of(model.model_fields[name].annotation)
+        if section is None:
+            continue
+        children = enumerate(value) if is_list and isinstance(value, list) else [(None, value)]
+        for index, child in children:
+            _refuse_unknown_keys(child, section, here if index is None else (*here, index))
+
+
+def _unknown_key(key: str, value: object) -> RecipeError:
+    return RecipeError(key, value, "there is no such key", f"The nearest is '{nearest_key(key)}'.")
+
+
+def _as_recipe_error(error: ValidationError, tree: Mapping[str, Any]) -> RecipeError:
+    """The first complaint in this project's words."""
+    first = error.errors()[0]
+    loc = _loc_in(tree, first["loc"]) if first["type"] != "missing" else first["loc"]
+    key = _dotted(loc)
+    if first["type"] == "missing":
+        return RecipeError(key, None, "is required", f"Add {key} to the recipe, or {key}=... to the command.")
+    value = first["input"]
+    allowed = _allowed(first["type"], first.get("ctx", {}))
+    default = _default_of(loc)
+    example = f"The default is {json.dumps(default)}." if default is not None else f"Mend {key}."
+    if isinstance(value, str) and first["type"] in ("int_type", "float_type", "bool_type"):
+        example = "Write it without quotes." if _is_scalar_text(value, first["type"]) else example
+    return RecipeError(key, value, allowed, example)
+
+
+def _allowed(kind: str, context: Mapping[str, Any]) -> str:
+    bounds = {
+        "greater_than_equal": ("ge", "must be at least"),
+        "greater_than": ("gt", "must be above"),
+        "less_than_equal": ("le", "must be at most"),
+        "less_than": ("lt", "must be below"),
+        "literal_error": ("expected", "must be one of"),
+        "too_short": ("min_length", "is too short a list: items needed, at least"),
+    }
+    kinds = {
+        "int_type": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "float_type": "must be a number",
+        "string_type": "must be a text",
+        "bool_type": "must be true or false",
+        "list_type": "must be a list",
+        "dict_type": "must be a mapping of names to values",
+        "model_type": "must be a section with keys of its own",
+    }
+    if kind in bounds:
+        name, words = bounds[kind]
+        return f"{words} {context[name]}"
+    return kinds.get(kind, f"is not allowed here ({kind})")
+
+
+def _loc_in(tree: Any, loc: Loc) -> Loc:
+    """The part of pydantic's location that stands in the recipe; what follows names members of a union."""
+    node = tree
+    for depth, part in enumerate(loc):
+        inside = (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int))
+        if not inside:
+            return loc[:depth]
+        node = node[part]
+    return loc
+
+
+def _default_of(loc: Loc) -> Any:
+    model: type[BaseModel] = Recipe
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return None
+        section, _ = section_of(field.annotation)
+        if section is None:
+            return None if field.is_required() else field.default
+        model = section
+    return None
+
+
+def _is_scalar_text(text: str, kind: str) -> bool:
+    wanted = {"int_type": (int,), "float_type": (int, float), "bool_type": (bool,)}[kind]
+    try:
+        return type(parse_yaml(text, "value")) in wanted
+    except UserError:
+        return False
+
+
+def _dotted(loc: Loc) -> str:
+    return ".".join(map(str, loc))

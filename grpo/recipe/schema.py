@@ -1,0 +1,134 @@
+"""Every key a recipe may hold, its type and its default."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]  # at 1 a moving average never moves
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataSource(Section):
+    """One dataset: a hub id, a .jsonl or .parquet file, or the name of a generator, by the same key."""
+
+    path: str
+    split: str = "train"
+    subset: str | None = None  # a hub dataset's configuration
+    question: str = "question"  # column with the problem's text
+    reference: str = "answer"  # column with the reference answer
+    reference_pattern: str | None = None  # regex whose first group is the reference inside that column
+    args: dict[str, int | float | str | bool] = {}  # a generator's own arguments
+    limit: PositiveInt | None = None  # at most this many rows
+
+
+class Data(Section):
+    train: DataSource
+    held_out: DataSource | None = None  # absent: problems are set apart from train
+    num_held_out: PositiveInt = 128  # problems evaluated on
+    on_bad_reference: Literal["exclude", "fail"] = "exclude"
+
+
+class Reward(Section):
+    """One reward function by name, its weight in the sum, and its arguments."""
+
+    name: Literal["number", "math_answer", "countdown", "format", "length", "random"]
+    weight: float = 1.0
+    args: dict[str, int | float | str | bool] = {}
+
+
+class Rollout(Section):
+    engine: Literal["vllm", "transformers"] = "vllm"
+    engine_dtype: Literal["float32", "bfloat16"] | None = None  # absent: the learner's
+    kv_cache_gb: PositiveFloat = 1.0  # CPU: GiB of KV cache
+    gpu_memory_utilization: Share = 0.4  # GPU: share of the memory that the engine takes
+    max_num_seqs: PositiveInt = 128
+    compile: bool = False
+    problems_per_step: PositiveInt
+    num_generations: PositiveInt
+    max_prompt_length: PositiveInt = 512
+    max_completion_length: PositiveInt
+    temperature: PositiveFloat = 1.0
+    top_p: Share = 1.0
+    top_k: NonNegativeInt = 0
+    stop: list[str] = []
+    max_staleness: NonNegativeInt = 0
+    max_refill_groups: NonNegativeInt = 0  # zero-variance groups replaced, at most, per step
+
+
+class Algorithm(Section):
+    loss_type: Literal["grpo", "dapo", "dr_grpo"] = "dapo"
+    scale_rewards: Literal["group", "none"] = "group"
+    epsilon: PositiveFloat = 0.2
+    epsilon_high: PositiveFloat | None = None  # absent: epsilon
+    beta: NonNegativeFloat = 0.0
+    ref_update_steps: NonNegativeInt = 0  # replace the reference by the policy every so many steps; 0 is never
+    old: Literal["recompute", "behavior"] = "recompute"
+    importance_sampling_correction: bool = True
+    importance_sampling_cap: PositiveFloat = 2.0
+    mask_truncated_completions: bool = False
+    num_minibatches: PositiveInt = 1  # optimizer updates per rollout
+
+
+class Learner(Section):
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    learning_rate: PositiveFloat
+    warmup_steps: NonNegativeInt = 0
+    weight_decay: NonNegativeFloat = 0.0
+    adam_beta1: Decay = 0.9
+    adam_beta2: Decay = 0.999
+    max_grad_norm: PositiveFloat = 1.0
+    row_tokens: PositiveInt = 2048  # packed row: tokens per micro-batch
+    gradient_checkpointing: bool = False
+
+
+class Evaluation(Section):
+    every: NonNegativeInt = 0  # steps; 0 evaluates only at both ends
+    num_samples: PositiveInt = 16  # answers per held-out problem
+    temperature: NonNegativeFloat = 1.0
+    top_p: Share = 1.0
+
+
+class Checkpoint(Section):
+    every: NonNegativeInt = 0  # steps; 0 saves only at the end
+    keep: PositiveInt = 2
+
+
+class Log(Section):
+    wandb: Literal["off", "online", "offline"] = "off"
+    project: str = "grpo"
+    transcripts_per_step: NonNegativeInt = 4
+
+
+class Recipe(Section):
+    """Everything that shapes a run. Keys bear TRL's names where they exist."""
+
+    model: str  # a folder, a hub id, or tiny-base
+    seed: NonNegativeInt = 0
+    max_steps: PositiveInt
+    output_dir: str
+    template: Literal["qa", "question_answer", "r1_zero", "chat"]
+    num_gpus: NonNegativeInt = 0  # 0 is a CPU
+    data: Data
+    rewards: Annotated[list[Reward], Field(min_length=1)]
+    rollout: Rollout
+    algorithm: Algorithm = Algorithm()
+    learner: Learner
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    log: Log = Log()
+
+    @property
+    def answers_per_step(self) -> int:
+        return self.rollout.problems_per_step * self.rollout.num_generations
+
+    @property
+    def engine_dtype(self) -> Literal["float32", "bfloat16"]:
+        return self.rollout.engine_dtype or self.learner.dtype

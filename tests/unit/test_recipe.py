@@ -1,0 +1,267 @@
+"""The strict loader: each mistake gives one message with key or file, value, what is allowed and the fix."""
+
+from pathlib import Path
+
+import pytest
+
+from grpo.errors import RecipeError, UserError
+from grpo.recipe import Recipe, load_recipe, nearest_key, parse_recipe, recipe_keys, to_yaml, with_overrides
+
+MINIMAL = """\
+model: tiny-base
+max_steps: 2
+output_dir: runs/x
+template: qa
+data:
+  train: {path: arithmetic}
+rewards:
+  - name: number
+    args: {extract: answer_tags}
+rollout:
+  problems_per_step: 4
+  num_generations: 8
+  max_prompt_length: 64
+  max_completion_length: 64
+learner:
+  learning_rate: 3e-4
+"""
+
+
+def refused(*overrides: str, text: str = MINIMAL) -> RecipeError:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text, overrides)
+    return caught.value
+
+
+def test_defaults_fill_what_the_recipe_leaves_out() -> None:
+    recipe = parse_recipe(MINIMAL)
+    assert recipe.learner.learning_rate == 3e-4
+    assert recipe.algorithm.loss_type == "dapo"
+    assert recipe.answers_per_step == 32
+    assert recipe.engine_dtype == "float32"
+
+
+def test_resolved_yaml_reads_back_as_the_same_recipe() -> None:
+    recipe = parse_recipe(MINIMAL, ["rollout.stop=['off', '1e-4', 'yes']", "learner.learning_rate=3e-6"])
+    text = to_yaml(recipe)
+    assert parse_recipe(text) == recipe
+    assert "learning_rate: 3.0e-06" in text
+
+
+def test_resolved_yaml_quotes_texts_that_another_reader_would_take_for_booleans() -> None:
+    assert "wandb: 'off'" in to_yaml(parse_recipe(MINIMAL))
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "expected"),
+    [
+        ("learner.learning_rate=1e-4", "learner.learning_rate", 1e-4),
+        ("learner.learning_rate=2", "learner.learning_rate", 2.0),
+        ("max_steps=010", "max_steps", 10),
+        ("log.wandb=off", "log.wandb", "off"),
+        ("output_dir=no", "output_dir", "no"),
+        ('rollout.stop=["</answer>"]', "rollout.stop", ["</answer>"]),
+        ("rollout.compile=true", "rollout.compile", True),
+        ("algorithm.epsilon_high=null", "algorithm.epsilon_high", None),
+        ("data.train.args.min_numbers=4", "data.train.args", {"min_numbers": 4}),
+        ("data.held_out.path=problems.jsonl", "data.held_out.path", "problems.jsonl"),
+        ("output_dir=runs/a=b", "output_dir", "runs/a=b"),
+    ],
+)
+def test_override_sets_one_key(override: str, path: str, expected: object) -> None:
+    value: object = parse_recipe(MINIMAL, [override])
+    for part in path.split("."):
+        value = getattr(value, part)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_override_reaches_into_a_list_by_index() -> None:
+    recipe = parse_recipe(MINIMAL, ["rewards.0.weight=0.5", "rewards.0.args.extract=boxed"])
+    assert recipe.rewards[0].weight == 0.5
+    assert recipe.rewards[0].args == {"extract": "boxed"}
+
+
+def test_the_last_override_of_a_key_holds() -> None:
+    assert parse_recipe(MINIMAL, ["seed=1", "seed=2"]).seed == 2
+
+
+def test_overrides_of_a_recipe_are_checked_like_those_of_a_file() -> None:
+    recipe = parse_recipe(MINIMAL)
+    assert with_overrides(recipe, ["seed=7"]) == parse_recipe(MINIMAL, ["seed=7"])
+    with pytest.raises(RecipeError, match="num_generations"):
+        with_overrides(recipe, ["rollout.num_generations=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("learning_rat=1", "learner.learning_rate"),
+        ("rollout.num_generation=8", "rollout.num_generations"),
+        ("rollout.beta=0.1", "algorithm.beta"),
+        ("rewards.0.wieght=1", "rewards.N.weight"),
+        ("data.train.pth=x", "data.train.path"),
+        ("model.path=x", "data.train.path"),
+        ("temperature=1.0", "rollout.temperature"),
+    ],
+)
+def test_unknown_key_names_the_nearest_in_the_whole_schema(override: str, nearest: str) -> None:
+    error = refused(override)
+    assert error.key == override.split("=")[0]
+    assert f"The nearest is '{nearest}'" in str(error) or nearest.endswith("path")
+    assert "there is no such key" in str(error)
+
+
+def test_unknown_key_in_the_file_is_refused_too() -> None:
+    error = refused(text=MINIMAL.replace("learning_rate", "lerning_rate"))
+    assert (error.key, error.value) == ("learner.lerning_rate", 3e-4)
+    assert "'learner.learning_rate'" in error.fix
+
+
+def test_nearest_key_of_every_key_is_itself() -> None:
+    assert [nearest_key(key) for key in recipe_keys()] == list(recipe_keys())
+
+
+@pytest.mark.parametrize(
+    ("override", "allowed"),
+    [
+        ("max_steps=ten", "must be a whole number"),
+        ("max_steps=1.5", "must be a whole number"),
+        ("max_steps='10'", "must be a whole number. Write it without quotes"),
+        ("max_steps=0", "must be at least 1"),
+        ("learner.learning_rate=fast", "must be a number"),
+        ("learner.learning_rate=.nan", "must be a number"),
+        ("learner.learning_rate=0", "must be above 0"),
+        ("learner.adam_beta2=1.0", "must be below 1"),
+        ("rollout.top_p=1.5", "must be at most 1"),
+        ("rollout.compile=yes", "must be true or false"),
+        ("rollout.stop=x", "must be a list"),
+        ("rollout=x", "must be a section"),
+        ("template=plain", "must be one of 'qa', 'question_answer', 'r1_zero' or 'chat'"),
+        ("model=7", "must be a text"),
+        ("rewards=[]", "at least 1"),
+    ],
+)
+def test_wrong_value_says_what_is_allowed(override: str, allowed: str) -> None:
+    error = refused(override)
+    assert error.key == override.split("=")[0]
+    assert allowed in str(error)
+
+
+def test_wrong_value_among_free_arguments_names_its_key() -> None:
+    assert refused("rewards.0.args.extract=[1]").key == "rewards.0.args.extract"
+
+
+def test_wrong_value_recalls_the_default() -> None:
+    assert "The default is 1.0." in str(refused("rollout.temperature=hot"))
+
+
+def test_missing_key_is_named() -> None:
+    error = refused(text=MINIMAL.replace("max_steps: 2\n", ""))
+    assert error.key == "max_steps"
+    assert "is required" in str(error)
+
+
+@pytest.mark.parametrize("override", ["max_steps", "seed 3"])
+def test_override_without_a_value_shows_the_form(override: str) -> None:
+    assert "key.path=value" in str(refused(override))
+
+
+def test_override_that_is_no_yaml_names_its_key() -> None:
+    assert refused("rollout.stop=[").key == "rollout.stop"
+
+
+@pytest.mark.parametrize("override", ["rewards.1.weight=1", "rewards.x.weight=1", "rewards.-1.weight=1"])
+def test_list_index_out_of_range_says_how_many_there_are(override: str) -> None:
+    assert "list of 1" in str(refused(override))
+
+
+def test_repeated_key_names_both_lines() -> None:
+    error = refused(text=MINIMAL + "seed: 1\nseed: 2\n")
+    assert error.key == "seed"
+    assert "lines 17 and 18" in str(error)
+
+
+def test_merge_keys_are_no_inheritance() -> None:
+    assert refused(text=MINIMAL + "<<: {seed: 1}\n").key == "<<"
+
+
+def test_yaml_error_names_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(MINIMAL + "learner: [\n")
+    with pytest.raises(UserError, match=r"broken\.yaml, line 18"):
+        load_recipe(file)
+
+
+def test_missing_file_lists_the_shipped_recipes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no recipe at .*nowhere\.yaml.*recipes/quickstart\.yaml"):
+        load_recipe(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "is empty"), (b"- a\n", "holds a list"), (b"\xff\xfe", "UTF-8")])
+def test_file_that_holds_no_recipe_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        load_recipe(file)
+
+
+def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "said"),
+    [
+        (["rollout.num_generations=1"], "rollout.num_generations", "at least 2"),
+        (["algorithm.num_minibatches=5"], "algorithm.num_minibatches", "must divide the 32 answers"),
+        (["learner.row_tokens=127"], "learner.row_tokens", "= 128"),
+        (["rollout.max_staleness=2"], "rollout.max_staleness", "must be 0 or 1"),
+        (["rollout.top_p=0.9"], "rollout.top_p", "importance_sampling_correction=false"),
+        (["rollout.top_k=5"], "rollout.top_k", "importance_sampling_correction=false"),
+        (
+            ["rollout.top_p=0.9", "algorithm.importance_sampling_correction=false", "algorithm.old=behavior"],
+            "rollout.top_p",
+            "algorithm.old=recompute",
+        ),
+        (["rollout.engine=transformers", "rollout.engine_dtype=bfloat16"], "rollout.engine_dtype", "float32"),
+        (["rollout.stop=['']"], "rollout.stop", "empty"),
+        (["evaluation.temperature=0"], "evaluation.num_samples", "must be 1"),
+        (["algorithm.ref_update_steps=4"], "algorithm.ref_update_steps", "algorithm.beta"),
+        (["rewards=[{name: number}, {name: format}, {name: number}]"], "rewards.0.name", "2 times"),
+        (["rewards.0.weight=0"], "rewards.0.weight", "not be 0"),
+        (["data.train.reference_pattern='####'"], "data.train.reference_pattern", "group"),
+        (["data.train.reference_pattern='('"], "data.train.reference_pattern", "regular expression"),
+        (["data.train.limit=128"], "data.train.limit", "held-out problems"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused_with_a_fix(overrides: list[str], key: str, said: str) -> None:
+    error = refused(*overrides)
+    assert error.key == key
+    assert said in str(error)
+    assert error.fix
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["rollout.top_p=0.9", "algorithm.importance_sampling_correction=false"],
+        ["learner.row_tokens=128"],
+        ["rollout.max_staleness=1", "algorithm.num_minibatches=4"],
+        ["rollout.engine=transformers", "rollout.max_staleness=1"],
+        ["rollout.engine=transformers", "learner.dtype=bfloat16", "rollout.engine_dtype=bfloat16"],
+        ["algorithm.beta=0.001", "algorithm.ref_update_steps=4"],
+        ["evaluation.temperature=0", "evaluation.num_samples=1"],
+        ["data.train.limit=128", "data.held_out.path=other.jsonl"],
+        ["rollout.engine_dtype=bfloat16"],
+    ],
+)
+def test_neighbours_of_the_refused_are_accepted(overrides: list[str]) -> None:
+    assert isinstance(parse_recipe(MINIMAL, overrides), Recipe)
+
+
+def test_fix_of_a_batch_that_does_not_divide_is_itself_accepted() -> None:
+    error = refused("algorithm.num_minibatches=7")
+    suggested = error.fix.split()[1].rstrip(",")
+    assert parse_recipe(MINIMAL, [f"algorithm.num_minibatches={suggested}"]).algorithm.num_minibatches == 8
