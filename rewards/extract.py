@@ -1,0 +1,156 @@
+r"""Find the answer in what a model wrote. Every search is linear in the length of the text.
+
+A completion often holds several candidates; the last one counts, as the last word of the model. Boxes joined by
+nothing but a comma, "and" or "or" are one span (``\boxed{7} or \boxed{8}`` reads ``7 or 8``), so that an answer
+that names two values cannot pass for either.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+# Groups of digits are bounded so that a flood of ",234" cannot make the search quadratic.
+UNSIGNED = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3}){1,12}(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+_SIGN = r"(?<![\w)\]}.%])[+\-\u2212]\$?"  # after an operand it is an operator: 14-8 holds 14 and 8
+_NUMBER = re.compile(rf"(?:{_SIGN})?{UNSIGNED}(?: ?/ ?{UNSIGNED})?")
+
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{|\\.|[{}]", re.DOTALL)
+_JOIN = re.compile(r"[\s$*]*(,|,?\s*(?:and|or|\\text\{\s*(?:and|or)\s*\}))[\s$*]*")
+_MAX_JOIN = 24  # characters between two boxes that may still be one answer
+_MAX_LISTED = 64  # boxes in one answer
+_FINAL_ANSWER = re.compile(r"final\s{1,8}answer(?:\s{1,8}is)?[\s:*]*", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
+_HASHES = "####"
+
+
+class Box(NamedTuple):
+    command: int  # offset of the backslash
+    start: int  # of the content
+    end: int  # of the content: the closing brace
+
+
+def answer_tags(text: str) -> str | None:
+    """What stands between the last ``</answer>`` and the ``<answer>`` before it, or the box inside it.
+
+    >>> answer_tags("<think>7?</think> <answer> 8 </answer>")
+    '8'
+    """
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, end) if end >= 0 else -1
+    if start < 0:
+        return None
+    return _unbox(text[start + len("<answer>") : end])
+
+
+def boxed(text: str) -> str | None:
+    r"""The content of the last ``\boxed{...}`` with balanced braces, with the boxes it is listed with.
+
+    >>> boxed(r"so \boxed{\frac{1}{2}}.")
+    '\\frac{1}{2}'
+    >>> boxed(r"\boxed{7} or \boxed{8}")
+    '7 or 8'
+    """
+    boxes = _outermost_boxes(text)[-_MAX_LISTED:]
+    if not boxes:
+        return None
+    span = text[boxes[-1].start : boxes[-1].end].strip()
+    for box, following in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
+        between = text[box.end + 1 : following.command]
+        join = _JOIN.fullmatch(between) if len(between) <= _MAX_JOIN else None
+        if join is None:
+            break
+        span = f"{text[box.start : box.end].strip()} {join.group(1).strip()} {span}"
+    return span
+
+
+def final_answer(text: str) -> str | None:
+    """What follows the last "final answer is" or "Final Answer:", to the end of its sentence.
+
+    >>> final_answer("Thus the final answer is $3.5$. I hope it is correct.")
+    '$3.5$'
+    """
+    anchors = deque(_FINAL_ANSWER.finditer(text), maxlen=1)
+    if not anchors:
+        return None
+    start = anchors[0].end()
+    stop = _SENTENCE_END.search(text, start)
+    return _unbox(text[start : stop.start() if stop else len(text)].strip(" *")) or None
+
+
+def hashes(text: str) -> str | None:
+    """What follows the last ``####`` on its line, as GSM8K marks its answers.
+
+    >>> hashes("6 * 7 = 42\\n#### 42")
+    '42'
+    """
+    at = text.rfind(_HASHES)
+    if at < 0:
+        return None
+    return text[at + len(_HASHES) :].split("\n", 1)[0].strip() or None
+
+
+def last_number(text: str) -> str | None:
+    """The last bare number: ``14-8+12=18`` gives 18, ``7-8`` gives 8, ``it is -8`` gives -8."""
+    numbers = deque(_NUMBER.finditer(text), maxlen=1)
+    return numbers[0].group() if numbers else None
+
+
+def first_number(text: str) -> str | None:
+    """The first bare number."""
+    number = _NUMBER.search(text)
+    return number.group() if number else None
+
+
+def whole(text: str) -> str | None:
+    """The text itself, or the box in it."""
+    return _unbox(text) or None
+
+
+EXTRACTORS: dict[str, Callable[[str], str | None]] = {
+    "answer_tags": answer_tags,
+    "boxed": boxed,
+    "final_answer": final_answer,
+    "hashes": hashes,
+    "last_number": last_number,
+    "first_number": first_number,
+    "whole": whole,
+}
+
+
+def extractor(name: str) -> Callable[[str], str | None]:
+    """The search of that name.
+
+    Raises:
+        ValueError: there is none of that name; the message lists those there are.
+    """
+    if name not in EXTRACTORS:
+        raise ValueError(f"extract = {name!r}: allowed are {', '.join(EXTRACTORS)}")
+    return EXTRACTORS[name]
+
+
+def _unbox(span: str) -> str:
+    return boxed(span) or span.strip()
+
+
+def _outermost_boxes(text: str) -> list[Box]:
+    r"""Every balanced box that lies in no other, in order. Braces written ``\{`` do not count."""
+    found: list[Box] = []
+    opened: list[Box | None] = []  # None for a plain brace
+    for token in _BRACES.finditer(text):
+        symbol = token.group()
+        if symbol == "}":
+            box = opened.pop() if opened else None
+            if box is not None:
+                _drop_inside(found, box)
+                found.append(box._replace(end=token.start()))
+        elif symbol == "{":
+            opened.append(None)
+        elif symbol.endswith("{") and len(symbol) > 2:
+            opened.append(Box(token.start(), token.end(), -1))
+    return found
+
+
+def _drop_inside(found: list[Box], outer: Box) -> None:
+    while found and found[-1].start > outer.start:
+        found.pop()

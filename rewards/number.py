@@ -1,0 +1,137 @@
+r"""Numbers compared exactly, as fractions: no float takes part, so 0.1 + 0.2 surprises do not exist.
+
+What counts as one number: an integer, a decimal, a fraction ``a/b`` or ``\frac{a}{b}``, a mixed number ``1 1/4``;
+with sign, thousands separators, currency sign, percent sign or a unit in words (``70,000 dollars``). A percent sign
+is dropped on both sides. ``4 or 5``, ``3x`` and ``2^10`` are no number.
+"""
+
+import re
+import time
+from fractions import Fraction
+
+from rewards.extract import UNSIGNED, extractor
+from rewards.verdict import Question, Status, Verdict
+
+MAX_CHARACTERS = 200  # of one number; longer is no answer that a person would write
+_SPACED = r"[0-9]{1,3}(?:[ ][0-9]{3}){1,12}"
+_VALUE = re.compile(
+    rf"""
+    (?:[a-zA-Z]\w{{0,20}}\s?=\s?)?                      # x =
+    (?P<sign>[+-]?)\s?[$€£¥]?\s?(?P<inner>[+-]?)
+    (?:
+        \\[dt]?frac\s?\{{\s?(?P<frac_top>-?[0-9]+)\s?\}}\s?\{{\s?(?P<frac_bottom>[0-9]+)\s?\}}
+      | (?P<whole>[0-9]+)\s(?P<mixed_top>[0-9]+)\s?/\s?(?P<mixed_bottom>[0-9]+)
+      | (?P<top>{_SPACED}|{UNSIGNED})(?:\s?/\s?(?P<bottom>{UNSIGNED}))?
+    )
+    (?P<percent>\s?%)?
+    (?P<unit>\s?[$€£¥°]|\s[A-Za-z][A-Za-z'°./\ -]{{0,40}})?
+    \.?
+    """,
+    re.VERBOSE,
+)
+_NOT_UNITS = (
+    "or and not to through versus vs nor either neither maybe possibly plus minus times over squared cubed factorial "
+    "hundred thousand million billion dozen half i e pi x y z n"
+)
+_NEGATIVE_SPACE = re.compile(r"\\!\s{0,8}")  # 11,\! 111,\! 100
+_MARKUP = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "`": None})
+_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
+
+
+def parse_number(text: str) -> Fraction | None:
+    """The exact value of a text that is one number and nothing else, else None.
+
+    >>> parse_number("-1,234.50"), parse_number("4 or 5")
+    (Fraction(-2469, 2), None)
+    """
+    if len(text) > MAX_CHARACTERS:
+        return None
+    match = _VALUE.fullmatch(strip_markup(text))
+    if match is None or _is_no_unit(match["unit"]):
+        return None
+    try:
+        magnitude = _magnitude(match)
+    except ZeroDivisionError:
+        return None
+    if magnitude is None or (match["sign"] and match["inner"]):
+        return None
+    return -magnitude if "-" in (match["sign"], match["inner"]) else magnitude
+
+
+def strip_markup(text: str) -> str:
+    r"""Without what typesets a value but is no part of it: ``$ $``, ``**``, thin spaces, ``{,}``, ``\%``."""
+    text = _NEGATIVE_SPACE.sub("", text.translate(_MARKUP)).replace("{,}", ",")
+    text = text.replace("\\%", "%").replace("\\$", "$").replace("\\,", " ").strip()
+    for opening, closing in _DELIMITERS:
+        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
+            text = text[len(opening) : -len(closing)].strip()
+    return text
+
+
+class NumberVerifier:
+    """1 where the extracted number equals the reference exactly, else 0.
+
+    ``extracted`` is the canonical fraction, so a vote counts 4, 4.0 and +4 as one answer.
+
+    >>> verifier = NumberVerifier(extract="last_number")
+    >>> verifier.verify("2 + 2 = 4.0", Question(text="2 + 2?", reference="4")).extracted
+    '4'
+    """
+
+    name = "number"
+
+    def __init__(self, *, extract: str = "answer_tags") -> None:
+        """Raises ValueError where ``extract`` names no search of ``rewards.extract``."""
+        self.extract = extract
+        self._find = extractor(extract)
+
+    def check_reference(self, reference: str) -> str | None:
+        if parse_number(reference) is None:
+            return f"{shorten(reference)} is not one plain number"
+        return None
+
+    def verify(self, completion: str, question: Question) -> Verdict:
+        started = time.perf_counter()
+        expected = parse_number(question.reference)
+        if expected is None:
+            return Verdict(
+                score=None, status=Status.HARNESS_ERROR, reason=self.check_reference(question.reference) or ""
+            )
+        span = self._find(completion)
+        value = None if span is None else parse_number(span)
+        seconds = time.perf_counter() - started
+        if value is None:
+            reason = f"no answer by {self.extract!r}" if span is None else f"{shorten(span)} is not one number"
+            return Verdict(score=0.0, status=Status.UNPARSED, reason=reason, seconds=seconds)
+        right = value == expected
+        status = Status.CORRECT if right else Status.WRONG
+        return Verdict(score=float(right), status=status, extracted=str(value), seconds=seconds)
+
+    def close(self) -> None:
+        """Holds no process."""
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """``text`` quoted, cut to ``limit`` characters: reasons are logged, and answers may be floods."""
+    return repr(text if len(text) <= limit else text[:limit] + "…")
+
+
+def _is_no_unit(unit: str | None) -> bool:
+    return unit is not None and not set(_NOT_UNITS.split()).isdisjoint(unit.lower().replace(".", " ").split())
+
+
+def _magnitude(match: re.Match[str]) -> Fraction | None:
+    if match["frac_top"] is not None:
+        return Fraction(int(match["frac_top"]), int(match["frac_bottom"]))
+    if match["whole"] is not None:
+        return _mixed(int(match["whole"]), int(match["mixed_top"]), int(match["mixed_bottom"]))
+    return _decimal(match["top"]) / (_decimal(match["bottom"]) if match["bottom"] else 1)
+
+
+def _mixed(whole: int, top: int, bottom: int) -> Fraction | None:
+    """``1 1/4``; an improper part (``4 10/3``) is two numbers side by side, hence no number."""
+    return whole + Fraction(top, bottom) if top < bottom else None
+
+
+def _decimal(digits: str) -> Fraction:
+    return Fraction(digits.replace(",", "").replace(" ", ""))
