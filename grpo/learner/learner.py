@@ -1,0 +1,184 @@
+"""One step of GRPO on the samples of a step: one optimizer update per minibatch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grpo.datatypes import Batch, Row, Sample
+from grpo.errors import NonFiniteError
+from grpo.learner.attention import packed_rows
+from grpo.learner.optimizer import Optimizer
+from grpo.learner.policy import Policy
+from grpo.loss import Objective, Terms, grpo_terms
+from grpo.packing import pack
+from grpo.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStats:
+    """What one step did. Per-token arrays cover every loss token of the step, once per update."""
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    num_updates: int
+    num_tokens: int  # of all packed rows, prompts included
+    entropy: float
+    kl: float | None
+    clipped_low: float  # share of loss tokens
+    clipped_high: float
+    mismatch_N: np.ndarray = field(repr=False)  # |old - behavior|, nats
+    ratio_N: np.ndarray = field(repr=False)  # old/behavior, before its cap
+
+
+class Learner:
+    """Holds the policy that learns, its optimizer and, where ``beta`` asks for it, the reference."""
+
+    def __init__(self, policy: Policy, recipe: Recipe) -> None:
+        algorithm = recipe.algorithm
+        self.policy = policy
+        self.optimizer = Optimizer(policy.model, recipe.learner)
+        self.reference = policy.frozen_copy() if algorithm.beta else None
+        self._recipe = recipe
+        bypass = algorithm.old == "behavior"
+        self._objective = Objective(
+            epsilon=algorithm.epsilon,
+            epsilon_high=algorithm.epsilon_high or algorithm.epsilon,
+            beta=algorithm.beta,
+            importance_sampling_cap=(
+                algorithm.importance_sampling_cap if algorithm.importance_sampling_correction and not bypass else None
+            ),
+        )
+
+    @torch.no_grad()
+    def with_old_logprobs(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples with ``old_logprobs`` of the policy as it is now: call it at the version that sampled them."""
+        done = list(samples)
+        for row in self._pack(samples).rows if samples else ():
+            with packed_rows(row.boundaries):
+                logprobs, _ = self.policy.token_logprobs(row, temperature=self._recipe.rollout.temperature)
+            logprobs_T = np.zeros(len(row.token_ids_T), np.float32)
+            logprobs_T[row.loss_mask_T] = logprobs.cpu().numpy()
+            for member, start, end in zip(row.members, row.boundaries, row.boundaries[1:], strict=False):
+                done[member] = replace(samples[member], old_logprobs_L=logprobs_T[start:end])
+        return done
+
+    def step(self, samples: Sequence[Sample]) -> StepStats:
+        """Update the policy on all samples of a step, in ``num_minibatches`` parts, in the order given.
+
+        Samples without ``old_logprobs`` are those that the policy, as it is now, is taken to have sampled.
+
+        Raises:
+            NonFiniteError: the loss or the gradient is not a number; the weights are those before that update.
+        """
+        if self._recipe.algorithm.old == "behavior":
+            samples = [replace(sample, old_logprobs_L=sample.behavior_logprobs_L) for sample in samples]
+        num_minibatches = min(self._recipe.algorithm.num_minibatches, len(samples))
+        assert num_minibatches <= 1 or all(sample.old_logprobs_L is not None for sample in samples), (
+            "from the second update on, the policy is no longer the one that sampled"
+        )
+        parts = np.array_split(np.arange(len(samples)), num_minibatches)
+        tallies = [self._update([samples[i] for i in part]) for part in parts]
+        return _summarize(tallies)
+
+    def refresh_reference(self) -> None:
+        """Replace the reference by the policy (R1-Zero: every 400 steps)."""
+        assert self.reference is not None, "there is no reference to refresh where beta is 0"
+        self.reference.copy_from(self.policy)
+
+    def _update(self, samples: Sequence[Sample]) -> "_Tally":
+        batch = self._pack(samples)
+        tally = _Tally(learning_rate=self.optimizer.learning_rate)
+        for row in batch.rows:
+            with packed_rows(row.boundaries):
+                self._accumulate_row(row, tally)
+            self.optimizer.accumulate()
+        if not np.isfinite(tally.loss):
+            raise NonFiniteError(f"the loss is {tally.loss} at update {self.optimizer.num_updates}")
+        tally.grad_norm = self.optimizer.step()
+        return tally
+
+    def _accumulate_row(self, row: Row, tally: "_Tally") -> None:
+        """Forward and backward of one micro-batch. Its loss is a weighted sum, so gradients simply add up."""
+        temperature = self._recipe.rollout.temperature
+        policy_logprobs, entropy_N = self.policy.token_logprobs(row, temperature=temperature)
+        old_logprobs = policy_logprobs.detach()  # the learner has not moved since sampling, unless a row says so
+        if row.old_logprobs_T is not None:
+            old_logprobs = self._loss_tokens(row, row.old_logprobs_T)
+        behavior_logprobs = self._loss_tokens(row, row.behavior_logprobs_T)
+        terms = grpo_terms(
+            policy_logprobs,
+            old_logprobs,
+            behavior_logprobs,
+            self._reference_logprobs(row),
+            self._loss_tokens(row, row.advantages_T),
+            self._objective,
+        )
+        loss = (self._loss_tokens(row, row.weights_T) * terms.loss_N).sum()
+        loss.backward()
+        tally.add(row, float(loss.detach()), terms, entropy_N, old_logprobs - behavior_logprobs)
+
+    @torch.no_grad()
+    def _reference_logprobs(self, row: Row) -> Tensor | None:
+        if self.reference is None:
+            return None
+        logprobs, _ = self.reference.token_logprobs(row, temperature=self._recipe.rollout.temperature)
+        return logprobs
+
+    def _loss_tokens(self, row: Row, values_T: np.ndarray) -> Tensor:
+        return torch.from_numpy(values_T[row.loss_mask_T]).to(self.policy.device, torch.float32)
+
+    def _pack(self, samples: Sequence[Sample]) -> Batch:
+        return pack(
+            samples,
+            self._recipe.algorithm.loss_type,
+            max_completion_length=self._recipe.rollout.max_completion_length,
+            row_tokens=self._recipe.learner.row_tokens,
+        )
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Sums over the rows of one update."""
+
+    learning_rate: float
+    grad_norm: float = 0.0
+    loss: float = 0.0
+    num_tokens: int = 0
+    entropy: float = 0.0  # summed over loss tokens, as are those below
+    kl: float | None = None
+    clipped_low: int = 0
+    clipped_high: int = 0
+    differences: list[np.ndarray] = field(default_factory=list)  # old - behavior, nats
+
+    def add(self, row: Row, loss: float, terms: Terms, entropy_N: Tensor, difference_N: Tensor) -> None:
+        self.loss += loss
+        self.num_tokens += len(row.token_ids_T)
+        self.entropy += float(entropy_N.sum())
+        if terms.kl_N is not None:
+            self.kl = (self.kl or 0.0) + float(terms.kl_N.sum())
+        self.clipped_low += int(terms.clipped_low_N.sum())
+        self.clipped_high += int(terms.clipped_high_N.sum())
+        self.differences.append(difference_N.cpu().numpy())
+
+
+def _summarize(tallies: Sequence[_Tally]) -> StepStats:
+    difference_N = np.concatenate([part for tally in tallies for part in tally.differences])
+    num_loss_tokens = max(1, len(difference_N))
+    kls = [tally.kl for tally in tallies if tally.kl is not None]
+    return StepStats(
+        loss=float(np.mean([tally.loss for tally in tallies])),
+        grad_norm=float(np.mean([tally.grad_norm for tally in tallies])),
+        learning_rate=tallies[-1].learning_rate,
+        num_updates=len(tallies),
+        num_tokens=sum(tally.num_tokens for tally in tallies),
+        entropy=sum(tally.entropy for tally in tallies) / num_loss_tokens,
+        kl=sum(kls) / num_loss_tokens if kls else None,
+        clipped_low=sum(tally.clipped_low for tally in tallies) / num_loss_tokens,
+        clipped_high=sum(tally.clipped_high for tally in tallies) / num_loss_tokens,
+        mismatch_N=np.abs(difference_N),
+        ratio_N=np.exp(difference_N),
+    )

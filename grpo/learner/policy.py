@@ -1,0 +1,147 @@
+"""The policy: a transformers model that scores packed rows and names its tensors as checkpoints do.
+
+Shapes: T packed tokens, N loss tokens among them, H hidden size, V vocabulary.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
+
+from grpo.datatypes import Row
+from grpo.errors import ModelError
+from grpo.learner.attention import PACKED, packed_rows, recomputation_contexts
+
+LOGITS_AT_ONCE = 2**24  # elements of one chunk of logits: 64 MiB in fp32
+HEAD_CHECK_TOLERANCE = 1e-2
+
+
+class Policy:
+    """A causal language model and what the learner asks of it.
+
+    Raises:
+        ModelError: the folder or id holds no causal language model that transformers can load.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.head = cast(nn.Module, model.get_output_embeddings())
+        self._check_head()
+
+    @classmethod
+    def load(cls, path: str, *, dtype: torch.dtype, device: str, gradient_checkpointing: bool = False) -> "Policy":
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=PACKED)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"model {path!r} cannot be loaded as a causal language model: {error}") from error
+        model.to(torch.device(device))
+        model.eval()  # no dropout: the learner must score as the engine samples
+        if gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": recomputation_contexts})
+            model.train()
+        return cls(model)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def frozen_copy(self) -> "Policy":
+        """A reference policy: the weights as they are now, without gradient."""
+        return Policy(copy.deepcopy(self.model).requires_grad_(False).eval())
+
+    def copy_from(self, other: "Policy") -> None:
+        """Take over another policy's weights."""
+        self.model.load_state_dict(other.model.state_dict())
+
+    def token_logprobs(self, row: Row, *, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probability (with gradient) and entropy (without) of each loss token of a packed row, both (N,) fp32.
+
+        Must run within ``packed_rows(row.boundaries)``.
+        """
+        targets = torch.from_numpy(np.flatnonzero(row.loss_mask_T)).to(self.device)
+        token_ids = torch.from_numpy(row.token_ids_T).to(self.device)
+        positions = torch.from_numpy(row.position_ids_T).to(self.device)
+        hidden_TH = self._hidden(token_ids, positions)
+        return self._logprobs_of(hidden_TH[targets - 1], token_ids[targets], temperature)
+
+    @torch.no_grad()
+    def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Log-probabilities at temperature 1 of tokens 1..L-1 given those before; shape (L-1,)."""
+        ids = torch.tensor(token_ids, device=self.device)
+        with packed_rows((0, len(ids))):
+            hidden_LH = self._hidden(ids, torch.arange(len(ids), device=self.device))
+        logprobs, _ = self._logprobs_of(hidden_LH[:-1], ids[1:], 1.0)
+        return cast(npt.NDArray[np.float32], logprobs.cpu().numpy())
+
+    @torch.no_grad()
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every weight under its checkpoint name, layer by layer: experts one by one, a tied head included."""
+        state = self.model.state_dict()  # lists a tied head under its own name too
+        for group in _by_layer(state):
+            yield from revert_weight_conversion(self.model, {name: state[name] for name in group}).items()
+
+    def save(self, folder: Path) -> None:
+        """Write the model as transformers and ``vllm serve`` load it."""
+        self.model.save_pretrained(folder)
+
+    def _hidden(self, token_ids_T: Tensor, positions_T: Tensor) -> Tensor:
+        output = self.model.base_model(
+            input_ids=token_ids_T[None], position_ids=positions_T[None], use_cache=False
+        ).last_hidden_state[0]
+        return cast(Tensor, output)
+
+    def _logprobs_of(self, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """The head is applied in chunks, recomputed on the way back, so that (N, V) logits never stand whole."""
+        chunk = max(1, LOGITS_AT_ONCE // self.model.config.vocab_size)
+        if len(targets_N) <= chunk or not torch.is_grad_enabled():
+            parts = [
+                self._head_logprobs(hidden, targets, temperature)
+                for hidden, targets in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True)
+            ]
+        else:
+            parts = [
+                checkpoint(self._head_logprobs, hidden, targets, temperature, use_reentrant=False)
+                for hidden, targets in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True)
+            ]
+        logprobs, entropies = zip(*parts, strict=True)
+        return torch.cat(logprobs), torch.cat(entropies)
+
+    def _head_logprobs(self, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        logits_NV = self.head(hidden_NH).float() / temperature
+        logprobs = -functional.cross_entropy(logits_NV, targets_N, reduction="none")
+        with torch.no_grad():
+            distribution = torch.log_softmax(logits_NV, dim=-1)
+            entropy = -(distribution.exp() * distribution).sum(-1)
+        return logprobs, entropy
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Some models scale or cap their logits after the head, which this class would miss."""
+        ids = torch.arange(4, device=self.device)
+        whole = self.model(input_ids=ids[None], use_cache=False).logits[0].float()
+        with packed_rows((0, 4)):
+            ours = self.head(self._hidden(ids, torch.arange(4, device=self.device))).float()
+        if not torch.allclose(whole, ours, atol=HEAD_CHECK_TOLERANCE * float(whole.abs().max())):
+            raise ModelError(
+                f"{type(self.model).__name__} changes its logits after the output embedding (scaling or a cap), "
+                "which the learner does not reproduce: use a model of another architecture"
+            )
+
+
+def _by_layer(names: Sequence[str] | dict[str, Tensor]) -> Iterator[list[str]]:
+    """Names grouped by decoder layer, so that converting one group never copies the whole model."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        parts = name.split(".")
+        layer = next((".".join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdigit()), "")
+        groups.setdefault(layer, []).append(name)
+    yield from groups.values()

@@ -1,0 +1,112 @@
+"""AdamW over fp32 values, whatever the model computes in."""
+
+import pytest
+import torch
+from torch import nn
+
+from grpo.learner import Learner, Policy
+from grpo.learner.optimizer import Optimizer
+from tests.factories import make_ragged_samples, make_recipe
+
+BF16_STEP_BELOW_ONE = 2.0**-8
+
+
+def one_weight(dtype: torch.dtype, **settings: float) -> tuple[nn.Linear, Optimizer]:
+    module = nn.Linear(1, 1, bias=False).to(dtype)
+    nn.init.ones_(module.weight)
+    return module, Optimizer(module, make_recipe(learner={"max_grad_norm": 1e9} | settings).learner)
+
+
+def step_with(module: nn.Linear, optimizer: Optimizer, gradient: float) -> float:
+    module.weight.grad = torch.full_like(module.weight, gradient)
+    optimizer.accumulate()
+    return optimizer.step()
+
+
+def test_updates_below_bf16_resolution_add_up_in_the_master_and_move_the_parameter():
+    learning_rate = 1e-4  # a fortieth of what bf16 can tell apart below one
+    module, optimizer = one_weight(torch.bfloat16, learning_rate=learning_rate)
+    values = []
+    for _ in range(40):
+        step_with(module, optimizer, 1.0)
+        values.append(module.weight.item())
+    master = optimizer.tensors()["master/weight"]
+    assert values[:9] == [1.0] * 9
+    assert values[-1] == 1.0 - BF16_STEP_BELOW_ONE
+    assert master.dtype == torch.float32
+    assert master.item() == pytest.approx(1 - 40 * learning_rate, abs=1e-6)
+
+
+def test_gradients_of_micro_batches_add_up_in_fp32():
+    """In bf16 1 + 2^-9 is 1: added up there, 256 small gradients would vanish."""
+    module, optimizer = one_weight(torch.bfloat16)
+    for gradient in [1.0] + [2.0**-9] * 256:
+        module.weight.grad = torch.full_like(module.weight, gradient)
+        optimizer.accumulate()
+        assert module.weight.grad is None
+    assert optimizer.step() == 1.5
+
+
+def test_fp32_parameters_are_their_own_master():
+    module, optimizer = one_weight(torch.float32, learning_rate=1e-4)
+    assert step_with(module, optimizer, 1.0) == 1.0
+    assert module.weight.item() == pytest.approx(1 - 1e-4, abs=1e-7)
+    assert module.weight.grad is None
+
+
+def test_the_norm_is_reported_before_clipping_and_the_step_uses_what_is_clipped():
+    module, optimizer = one_weight(torch.float32, max_grad_norm=0.25)
+    assert step_with(module, optimizer, 8.0) == 8.0
+    assert optimizer.tensors()["exp_avg/weight"].item() == pytest.approx(0.1 * 0.25, rel=1e-5)
+
+
+def test_the_learning_rate_warms_up_linearly_and_stays():
+    module, optimizer = one_weight(torch.float32, learning_rate=0.4, warmup_steps=4)
+    rates = []
+    for _ in range(6):
+        rates.append(optimizer.learning_rate)
+        step_with(module, optimizer, 1.0)
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+
+
+def test_the_warm_up_is_what_the_step_uses():
+    module, optimizer = one_weight(torch.float32, learning_rate=0.4, warmup_steps=4)
+    step_with(module, optimizer, 1.0)
+    assert module.weight.item() == pytest.approx(1 - 0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_updates", [0, 2])
+def test_a_restored_optimizer_takes_a_bit_equal_next_step(model_folder, tmp_path, dtype, num_updates):
+    samples = make_ragged_samples(3, 5)
+    recipe = make_recipe(learner={"warmup_steps": 3})
+    learner = Learner(Policy.load(str(model_folder), dtype=dtype, device="cpu"), recipe)
+    for _ in range(num_updates):
+        learner.step(samples)
+    learner.policy.save(tmp_path)
+    kept = {name: tensor.clone() for name, tensor in learner.optimizer.tensors().items()}
+
+    resumed = Learner(Policy.load(str(tmp_path), dtype=dtype, device="cpu"), recipe)
+    resumed.optimizer.load_tensors(kept, num_updates)
+    for original, restored in [(learner.step(samples), resumed.step(samples)) for _ in range(2)]:
+        assert original.loss == restored.loss
+        assert original.grad_norm == restored.grad_norm
+        assert original.learning_rate == restored.learning_rate
+    after = resumed.policy.model.state_dict()
+    for name, tensor in learner.policy.model.state_dict().items():
+        assert torch.equal(tensor, after[name]), name
+    restored_tensors = resumed.optimizer.tensors()
+    for name, tensor in learner.optimizer.tensors().items():
+        assert torch.equal(tensor, restored_tensors[name]), name
+
+
+def test_a_frozen_parameter_is_left_alone():
+    module = nn.Linear(2, 2)
+    module.bias.requires_grad_(False)
+    optimizer = Optimizer(module, make_recipe().learner)
+    before = module.bias.clone()
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.accumulate()
+    optimizer.step()
+    assert torch.equal(module.bias, before)
+    assert not any(name.endswith("/bias") for name in optimizer.tensors())
