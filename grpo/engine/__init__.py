@@ -1,0 +1,59 @@
+"""Engines sample answers from the policy. ``make_engine`` builds the one that a recipe names."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from grpo.engine.protocol import Engine
+from grpo.errors import MissingPackageError
+from grpo.recipe import Rollout
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["make_engine"]
+
+
+def make_engine(
+    *,
+    model: str,
+    module: "torch.nn.Module",
+    rollout: Rollout,
+    dtype: str,
+    max_model_len: int,
+    decode: Callable[[Sequence[int]], str],
+    on_gpu: bool,
+    seed: int,
+) -> Engine:
+    """The engine that ``rollout.engine`` names; imports only what that engine needs.
+
+    Args:
+        model: folder or hub id of the checkpoint, which vLLM loads for itself.
+        module: the learner's live model, which the transformers engine shares.
+        dtype: "float32" or "bfloat16", of vLLM's copy.
+        max_model_len: prompt and answer together, tokens.
+        decode: tokens to text; the engine never makes tokens from text.
+
+    Raises:
+        MissingPackageError: the recipe asks for vLLM and it cannot be imported.
+    """
+    if rollout.engine == "transformers":
+        from grpo.engine.transformers_engine import TransformersEngine
+
+        return TransformersEngine(module, rollout=rollout, decode=decode, max_model_len=max_model_len)
+    try:
+        from grpo.engine.vllm_engine import VllmEngine
+    except ImportError as error:
+        extra = "gpu" if on_gpu else "cpu"
+        raise MissingPackageError(
+            f"recipe key 'rollout.engine' = 'vllm', but vLLM cannot be imported ({error}). Install it with "
+            f"`pip install 'grpo[{extra}]'`, or set `rollout.engine: transformers`, which is slower and needs no vLLM."
+        ) from error
+    return VllmEngine(
+        model=model,
+        rollout=rollout,
+        dtype=dtype,
+        max_model_len=max_model_len,
+        decode=decode,
+        on_gpu=on_gpu,
+        seed=seed,
+    )

@@ -1,0 +1,168 @@
+"""Publishing weights, and the proof that they arrived.
+
+Three layers, of which this file holds the first two (the third is a metric on sampled tokens):
+
+(i)  every tensor by name: the engine reports a hash of the bytes it received, and which of its own parameters
+     they reached; a name, a hash or the version that differs stops the run;
+(ii) a fixed probe text scored by both sides at the same version, after the engine has repacked its weights: a
+     difference beyond the tolerance stops the run.
+
+This file knows neither the learner nor the engine, only what each offers.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from grpo.errors import PublishError
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = Iterator[tuple[str, torch.Tensor]]
+else:
+    Tensors = Iterator
+
+FP32_TOLERANCE = 1e-4  # nats, the largest over the probe's tokens
+BF16_MARGIN = 3.0  # in bf16 the mean may be this many times what it was before training: rounding grows with use
+BF16_FLOOR, BF16_CEILING = 0.05, 0.2  # nats, the mean; experts or a head left behind showed as 0.29 and more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What the engine says it received.
+
+    ``hashes`` has one entry per tensor as sent; ``missed`` names the engine's own parameters that no tensor
+    reached; ``repacked`` names those whose layout the engine changed after loading.
+    """
+
+    version: int
+    hashes: Mapping[str, str]
+    missed: tuple[str, ...] = ()
+    repacked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A publish that was proven: what it cost and how near the two sides are."""
+
+    version: int
+    num_tensors: int
+    num_bytes: int
+    probe_difference: float  # nats: the largest over the probe's tokens, in bf16 the mean
+    seconds: float
+
+
+class Learner(Protocol):
+    """What the learner offers."""
+
+    def named_tensors(self) -> Tensors:
+        """Every tensor of the checkpoint by its checkpoint name, a tied head included."""
+        ...
+
+    def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Log-probabilities at temperature 1 of tokens 1..L-1; shape (L-1,)."""
+        ...
+
+
+class Engine(Protocol):
+    """What the engine offers."""
+
+    version: int
+
+    def load(self, tensors: Tensors, version: int) -> Receipt: ...
+
+    def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]: ...
+
+
+def fingerprint(tensor: "torch.Tensor") -> str:
+    """A hash (XXH3, 128 bits) of dtype, shape and bytes."""
+    import torch
+
+    digest = xxhash.xxh3_128(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    digest.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class Publisher:
+    """Sends the learner's weights to the engine, one version after another, and proves each arrival.
+
+    Args:
+        exact: both sides compute in fp32, so every token of the probe must agree to 1e-4 nats. Otherwise the mean
+            over the probe counts, and its tolerance comes from the same probe before training, when both sides
+            hold the checkpoint as loaded.
+    """
+
+    def __init__(self, learner: Learner, engine: Engine, probe: Sequence[int], *, exact: bool) -> None:
+        self._learner, self._engine, self._probe, self._exact = learner, engine, tuple(probe), exact
+        self.tolerance = FP32_TOLERANCE
+        if not exact:
+            margin = BF16_MARGIN * self._probe_difference()
+            self.tolerance = min(max(BF16_FLOOR, margin), BF16_CEILING)
+
+    def publish(self, version: int) -> Publication:
+        """Send every tensor as ``version`` and prove that the engine now computes with it.
+
+        Raises:
+            PublishError: the two sides do not hold the same weights.
+        """
+        started = time.perf_counter()
+        sent: dict[str, str] = {}
+        num_bytes = 0
+
+        def recorded() -> Iterator[tuple[str, "torch.Tensor"]]:
+            nonlocal num_bytes
+            for name, tensor in self._learner.named_tensors():
+                sent[name] = fingerprint(tensor)
+                num_bytes += tensor.nbytes
+                yield name, tensor
+
+        receipt = self._engine.load(recorded(), version)
+        if not sent:  # the engine never asked: what should have arrived is still ours to name
+            sent = {name: fingerprint(tensor) for name, tensor in self._learner.named_tensors()}
+        self._check_receipt(receipt, sent, version)
+        difference = self._check_probe(receipt, version)
+        return Publication(
+            version=version,
+            num_tensors=len(sent),
+            num_bytes=num_bytes,
+            probe_difference=difference,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _check_receipt(self, receipt: Receipt, sent: Mapping[str, str], version: int) -> None:
+        held = receipt.version if receipt.version != version else self._engine.version
+        for name, digest in sent.items():
+            if name not in receipt.hashes:
+                raise PublishError("a tensor never arrived", tensor=name, version_sent=version, version_held=held)
+            if receipt.hashes[name] != digest:
+                message = f"the bytes received (hash {receipt.hashes[name]}) are not the bytes sent ({digest})"
+                raise PublishError(message, tensor=name, version_sent=version, version_held=held)
+        if receipt.missed:
+            message = f"{len(receipt.missed)} of the engine's parameters were reached by no tensor"
+            raise PublishError(message, tensor=receipt.missed[0], version_sent=version, version_held=held)
+        if held != version:
+            raise PublishError(
+                "the engine holds another version", tensor=next(iter(sent)), version_sent=version, version_held=held
+            )
+
+    def _check_probe(self, receipt: Receipt, version: int) -> float:
+        difference = self._probe_difference()
+        if not difference <= self.tolerance:  # a NaN must fail too
+            suspect = next(iter(receipt.repacked), next(iter(receipt.hashes)))
+            message = (
+                f"the right bytes arrived, yet the probe text scores {difference:.3g} nats apart (allowed "
+                f"{self.tolerance:.3g}): the engine processed a tensor wrongly after loading; first suspect, "
+                f"of {len(receipt.repacked)} that it repacks"
+            )
+            raise PublishError(message, tensor=suspect, version_sent=version, version_held=self._engine.version)
+        return difference
+
+    def _probe_difference(self) -> float:
+        differences = np.abs(self._learner.score(self._probe) - self._engine.score(self._probe))
+        return float(differences.max() if self._exact else differences.mean())
