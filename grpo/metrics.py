@@ -1,0 +1,274 @@
+"""Every metric name in one registry, and where metrics go.
+
+A name that is not in the registry cannot be logged, so a dashboard never holds a number that nobody can explain.
+Names are TRL's for training, verl's for evaluation (``val-core/...``, ``val-aux/...``) and prime-rl's for expert
+load, where those exist.
+"""
+
+import contextlib
+import difflib
+import functools
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from grpo.errors import GrpoError, MissingPackageError, RunError, UserError
+from rewards.verdict import Status
+
+PLACEHOLDERS = {
+    "name": r"[^/]+",  # a reward function
+    "source": r".+",  # a dataset; hub ids hold a slash
+    "n": r"[1-9][0-9]*",  # a number of answers
+    "status": "|".join(Status),
+}
+TIMING_PREFIXES = ("time/", "tokens_per_second/", "memory/")
+
+
+class UnknownMetricError(GrpoError, KeyError):
+    """A metric was logged under a name that the registry does not hold."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show its repr
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One registered name. ``{placeholders}`` in it stand for the patterns of ``PLACEHOLDERS``."""
+
+    name: str
+    unit: str
+    meaning: str
+
+
+METRICS = (
+    # where the run stands
+    Metric("step", "updates", "Optimizer updates so far."),
+    Metric("version", "publishes", "Version of the weights that the engine holds: publishes so far."),
+    Metric("epoch", "passes", "Passes over the training problems so far, with the fraction of the current one."),
+    Metric("num_tokens", "tokens", "Prompt and completion tokens that the learner has trained on since the start."),
+    # rewards, over the scored answers of a step
+    Metric("reward", "reward", "Mean over scored answers of the weighted sum of rewards."),
+    Metric("reward_std", "reward", "Mean over groups of the standard deviation of reward inside the group."),
+    Metric("frac_reward_zero_std", "share", "Share of sampled groups whose answers all have one reward."),
+    Metric("rewards/{name}/mean", "reward", "Mean of one reward function, before its weight."),
+    Metric("rewards/{name}/std", "reward", "Standard deviation of one reward function, before its weight."),
+    Metric("verdicts/{status}", "answers", "Verdicts of this status, over answers and reward functions."),
+    Metric("advantages/mean", "advantage", "Mean advantage of the answers learned from."),
+    Metric("advantages/abs_mean", "advantage", "Mean size of the advantages of the answers learned from."),
+    # completions
+    Metric("completions/mean_length", "tokens", "Mean length of the sampled answers."),
+    Metric("completions/min_length", "tokens", "Length of the shortest sampled answer."),
+    Metric("completions/max_length", "tokens", "Length of the longest sampled answer."),
+    Metric("completions/mean_terminated_length", "tokens", "Mean length of the answers that ended by themselves."),
+    Metric("completions/min_terminated_length", "tokens", "Shortest answer that ended by itself."),
+    Metric("completions/max_terminated_length", "tokens", "Longest answer that ended by itself."),
+    Metric("completions/clipped_ratio", "share", "Share of answers cut off at max_completion_length."),
+    # groups: where they went
+    Metric("groups/trained", "groups", "Groups that this step learned from."),
+    Metric("groups/rejected", "groups", "Groups that this step sampled and did not learn from; the ledger says why."),
+    Metric("refills", "groups", "Groups sampled to replace zero-variance ones."),
+    Metric("refill_cap_reached", "flag", "1 where max_refill_groups ended the refilling of this step, else 0."),
+    Metric("off_policy/mean", "publishes", "Mean over trained answers of learner version minus sampling version."),
+    Metric("off_policy/max", "publishes", "Largest learner version minus sampling version among trained answers."),
+    # the update
+    Metric("loss", "loss", "The weighted sum that was minimized, summed over the step's micro-batches."),
+    Metric("grad_norm", "norm", "Global gradient norm before clipping."),
+    Metric("learning_rate", "1", "Learning rate of the last update."),
+    Metric("entropy", "nats", "Mean entropy of the policy per trained token."),
+    Metric("kl", "nats", "Mean k3 estimate of KL(policy || reference) per trained token."),
+    Metric("ratio/mean", "ratio", "Mean PPO ratio policy/old per trained token."),
+    Metric("ratio/max", "ratio", "Largest PPO ratio policy/old."),
+    Metric("clip_ratio/low_mean", "share", "Share of trained tokens whose ratio was clipped at 1 - epsilon."),
+    Metric("clip_ratio/low_min", "share", "Smallest share clipped at 1 - epsilon among micro-batches."),
+    Metric("clip_ratio/high_mean", "share", "Share of trained tokens whose ratio was clipped at 1 + epsilon_high."),
+    Metric("clip_ratio/high_max", "share", "Largest share clipped at 1 + epsilon_high among micro-batches."),
+    Metric("clip_ratio/region_mean", "share", "Share of trained tokens clipped on either side."),
+    Metric("max_vio", "ratio", "Mixture of experts: load of the busiest expert over the mean load, minus 1."),
+    # how far the engine's log-probabilities are from the learner's
+    Metric("sampling/sampling_logp_difference/mean", "nats", "Mean |old - behavior| log-probability."),
+    Metric("sampling/sampling_logp_difference/p99", "nats", "99th percentile of |old - behavior|."),
+    Metric("sampling/sampling_logp_difference/max", "nats", "Largest |old - behavior| log-probability."),
+    Metric("sampling/importance_sampling_ratio/mean", "ratio", "Mean old/behavior ratio, before its cap."),
+    Metric("sampling/importance_sampling_ratio/min", "ratio", "Smallest old/behavior ratio."),
+    Metric("sampling/importance_sampling_ratio/max", "ratio", "Largest old/behavior ratio, before its cap."),
+    Metric("sampling/importance_sampling_ratio/capped", "share", "Share of tokens at importance_sampling_cap."),
+    Metric("publish/probe_difference", "nats", "Largest difference of the probe text between learner and engine."),
+    Metric("publish/num_tensors", "tensors", "Tensors of the last publish, each proven to have arrived."),
+    Metric("publish/num_bytes", "bytes", "Bytes of the last publish."),
+    # held-out problems
+    Metric("val-core/{source}/acc/mean@{n}", "share", "pass@1: mean accuracy over n answers per held-out problem."),
+    Metric("val-core/{source}/acc/best@{n}", "share", "pass@n: chance that one of n answers is right, unbiased."),
+    Metric("val-core/{source}/acc/maj@{n}", "share", "Accuracy of the majority of n answers, ties in expectation."),
+    Metric("val-aux/{source}/mean_length", "tokens", "Mean length of the held-out answers."),
+    Metric("val-aux/{source}/clipped", "share", "Share of held-out answers cut off at max_completion_length."),
+    Metric("val-aux/{source}/reasons", "share", "Share of held-out answers with text inside their think tags."),
+    Metric("val-aux/{source}/accuracy_given_reasoning", "share", "Accuracy of the held-out answers that reason."),
+    Metric("val-aux/{source}/unscored", "share", "Share of held-out answers whose verifier failed."),
+    # seconds, rates and memory: all that may differ between two runs of one seed
+    Metric("step_time", "seconds", "Wall clock of the step, evaluation and checkpoint apart."),
+    Metric("time/sample_s", "seconds", "Waiting for the engine to sample."),
+    Metric("time/score_s", "seconds", "Waiting for verdicts."),
+    Metric("time/old_logprobs_s", "seconds", "Recomputing log-probabilities at the sampling version."),
+    Metric("time/learn_s", "seconds", "Forward, backward and optimizer."),
+    Metric("time/publish_s", "seconds", "Sending the weights and proving their arrival."),
+    Metric("time/evaluate_s", "seconds", "Evaluating on held-out problems."),
+    Metric("time/checkpoint_s", "seconds", "Saving a checkpoint."),
+    Metric("tokens_per_second/engine", "tokens/s", "Completion tokens sampled over time/sample_s."),
+    Metric("tokens_per_second/learner", "tokens/s", "Prompt and completion tokens learned over time/learn_s."),
+    Metric("memory/peak_gb", "GiB", "Peak resident memory of this process since its start."),
+    Metric("memory/gpu_peak_gb", "GiB", "Peak memory that torch allocated on the GPU since the start."),
+)
+
+
+def _compiled(name: str) -> re.Pattern[str]:
+    """A regex for a registered name, its placeholders opened up."""
+    parts = re.split(r"\{(\w+)\}", name)  # literal, placeholder, literal, ...
+    return re.compile("".join(f"(?:{PLACEHOLDERS[p]})" if i % 2 else re.escape(p) for i, p in enumerate(parts)))
+
+
+_PATTERNS = tuple((_compiled(metric.name), metric) for metric in METRICS)
+
+
+@functools.lru_cache(maxsize=4096)
+def check_name(name: str) -> Metric:
+    """The registry's entry for a name.
+
+    >>> check_name("rewards/format/mean").unit
+    'reward'
+
+    Raises:
+        UnknownMetricError: no entry fits; the message names the nearest.
+    """
+    for pattern, metric in _PATTERNS:
+        if pattern.fullmatch(name):
+            return metric
+    near = difflib.get_close_matches(name, [metric.name for metric in METRICS], n=1, cutoff=0.4)
+    hint = f"; the nearest is '{near[0]}'" if near else ""
+    raise UnknownMetricError(f"metric '{name}' is not registered{hint}. Add it to METRICS in grpo/metrics.py.")
+
+
+def is_timing(name: str) -> bool:
+    """Whether a metric may differ between two runs of one seed: seconds, rates, memory. All others must not.
+
+    >>> is_timing("time/sample_s"), is_timing("reward")
+    (True, False)
+    """
+    return name == "step_time" or name.startswith(TIMING_PREFIXES)
+
+
+class Sink(Protocol):
+    """Somewhere metrics go. ``step`` counts optimizer updates; one step may be logged in several calls."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Metrics:
+    """Checks every name, then hands the values to each sink in turn."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = tuple(sinks)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log values of one step.
+
+        Raises:
+            UnknownMetricError: a name is not registered; no sink has then seen any of the values.
+        """
+        for name in values:
+            check_name(name)
+        for sink in self._sinks:
+            sink.log(step, values)
+
+    def close(self) -> None:
+        """Close each sink, also those after one that fails."""
+        with contextlib.ExitStack() as stack:
+            for sink in reversed(self._sinks):
+                stack.callback(sink.close)
+
+
+class Lines(Protocol):
+    """What ``JsonlSink`` writes to: the run folder's ``metrics``."""
+
+    def append(self, record: Mapping[str, object]) -> None: ...
+
+
+class JsonlSink:
+    """One line per call: ``{"step": 3, "reward": 0.5, ...}``. NaN and infinities are null there."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._lines.append({"step": step, **values})
+
+    def close(self) -> None:
+        pass  # the file belongs to the run folder
+
+
+class WandbSink:
+    """Weights & Biases, imported only here.
+
+    Args:
+        folder: the run folder; wandb's own files go to ``wandb/`` inside.
+        config: shown beside the run, the recipe say.
+
+    The wandb run's id is kept in the run folder, so ``--resume`` continues the same curve. Steps logged before the
+    crash and repeated after it are dropped by wandb; the repeated values are the same.
+
+    Raises:
+        MissingPackageError: wandb is not installed.
+        UserError: wandb refused to start, for want of a login or of a network, say.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        project: str,
+        mode: Literal["online", "offline"],
+        config: Mapping[str, object] | None = None,
+    ) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise MissingPackageError(
+                f"recipe key 'log.wandb' = '{mode}' needs the package wandb ({error}): `pip install wandb`, "
+                "or set log.wandb=off"
+            ) from error
+        try:
+            self._run = wandb.init(
+                project=project,
+                mode=mode,
+                dir=str(folder),
+                id=_wandb_id(folder),
+                name=folder.name,
+                config=dict(config or {}),
+                resume="allow" if mode == "online" else None,  # offline runs of one id are joined by `wandb sync`
+                settings=wandb.Settings(silent=True),
+            )
+        except wandb.errors.Error as error:
+            raise UserError(
+                f"recipe key 'log.wandb' = '{mode}': wandb did not start ({error}). Run `wandb login`, or set "
+                "log.wandb=offline and `wandb sync` the run later"
+            ) from error
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _wandb_id(folder: Path) -> str:
+    path = folder / "wandb_id"
+    try:
+        if not path.exists():
+            path.write_text(secrets.token_hex(4) + "\n")
+        return path.read_text().strip()
+    except OSError as error:
+        raise RunError(f"cannot keep wandb's run id in {path}: {error.strerror}. Make the folder writable") from error

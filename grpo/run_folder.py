@@ -1,0 +1,198 @@
+"""The run folder: the resolved recipe and four append-only files, readable at every instant.
+
+    runs/quickstart/
+      recipe.yaml         the resolved recipe
+      metrics.jsonl       one line per logged step
+      transcripts.jsonl   sampled answers with their verdicts
+      ledger.jsonl        one line per group: how it ended
+      evaluations.jsonl   held-out results
+      checkpoints/        see checkpoint.py
+
+A checkpoint records how long each file was (``positions``). Resuming cuts each file back to that length, so what
+was written after the checkpoint is written again, not twice.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from grpo.errors import CheckpointError, RunError, UserError
+
+RECIPE = "recipe.yaml"
+FILES = ("metrics", "transcripts", "ledger", "evaluations")
+
+# Valid inside a JSON string, yet `str.splitlines` breaks at the first three, and lone surrogates have no UTF-8.
+_UNSAFE = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
+
+
+class JsonLines:
+    """An append-only file of one JSON object per line. Each line reaches the operating system whole.
+
+    Raises:
+        UserError: the file cannot be opened for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}. Make it writable, or set output_dir") from error
+
+    def append(self, record: Mapping[str, object]) -> None:
+        """Write one record as one line. Numpy values become plain ones; NaN and infinities become null.
+
+        Raises:
+            RunError: the disk is full or the file cannot be written; the file then ends in a whole line.
+            TypeError: a value has no JSON form.
+        """
+        text = json.dumps(_plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        line = _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode() + b"\n"
+        start = self.position()
+        try:
+            while line:  # a nearly full disk takes a part and refuses the rest
+                line = line[os.write(self._fd, line) :]
+        except OSError as error:
+            os.ftruncate(self._fd, start)
+            raise RunError(
+                f"cannot append to {self.path}: {error.strerror}. Free some space (a limit on file size counts too) "
+                "and go on from the last checkpoint with --resume"
+            ) from error
+
+    def position(self) -> int:
+        """The file's length in bytes."""
+        return os.fstat(self._fd).st_size
+
+    def truncate(self, position: int) -> None:
+        """Cut the file back to ``position`` bytes.
+
+        Raises:
+            CheckpointError: the file is shorter than that, so lines that the checkpoint knows of are lost.
+        """
+        if self.position() < position:
+            raise CheckpointError(
+                f"{self.path} has {self.position()} bytes, and the checkpoint was taken when it had {position}: lines "
+                "are missing. Put the whole file back, or start anew in another output_dir"
+            )
+        os.ftruncate(self._fd, position)
+
+    def sync(self) -> None:
+        """Bring what was written to the disk itself.
+
+        Raises:
+            RunError: the disk refused.
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise RunError(f"cannot flush {self.path}: {error.strerror}. Free some space, then --resume") from error
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class RunFolder:
+    """Creates or opens a run folder.
+
+    Args:
+        path: the recipe's ``output_dir``.
+        resume: go on with a run that is there. A folder without a run is started afresh, so that one command line
+            serves a job that is started again and again.
+
+    Raises:
+        UserError: the folder already holds a run (or other files) and ``resume`` is off; or it holds files that no
+            run wrote; or it cannot be made.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        _check_free_to_use(path, resume)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"output_dir '{path}' cannot be made: {error.strerror}. Set another output_dir") from error
+        self.metrics, self.transcripts, self.ledger, self.evaluations = (
+            JsonLines(path / f"{name}.jsonl") for name in FILES
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def write_recipe(self, text: str) -> None:
+        """Replace ``recipe.yaml``, in one move.
+
+        Raises:
+            RunError: the disk is full; the file is then as it was.
+        """
+        temporary = self.path / f".{RECIPE}.tmp"
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.path / RECIPE)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise RunError(f"cannot write {self.path / RECIPE}: {error.strerror}. Free some space") from error
+
+    def positions(self) -> dict[str, int]:
+        """The length in bytes of each file, by name, for the checkpoint; all of it is on the disk by then."""
+        for file in self._files().values():
+            file.sync()
+        return {name: file.position() for name, file in self._files().items()}
+
+    def truncate(self, positions: Mapping[str, int]) -> None:
+        """Cut each file back to where a checkpoint saw it; ``{}`` (no checkpoint yet) empties them.
+
+        Raises:
+            CheckpointError: a file is shorter than the checkpoint says; none has been cut then.
+        """
+        files = self._files()
+        for name in sorted(files, key=lambda name: files[name].position() >= positions.get(name, 0)):
+            files[name].truncate(positions.get(name, 0))  # those too short come first, and raise
+
+    def close(self) -> None:
+        for file in self._files().values():
+            file.close()
+
+    def _files(self) -> dict[str, JsonLines]:
+        return {name: getattr(self, name) for name in FILES}
+
+
+def _check_free_to_use(path: Path, resume: bool) -> None:
+    if path.exists() and not path.is_dir():
+        raise UserError(f"output_dir '{path}' is a file, not a folder: set another output_dir")
+    is_run = (path / RECIPE).is_file()
+    if resume and is_run:
+        return
+    own = {path / RECIPE, path / f".{RECIPE}.tmp"}  # a run that recorded nothing leaves these and empty files
+    content = next((file for file in path.rglob("*") if file not in own and _has_content(file)), None)
+    if content is None:
+        return
+    if not resume and is_run:
+        raise UserError(f"output_dir '{path}' already holds a run: go on with it (--resume), or set another output_dir")
+    raise UserError(
+        f"output_dir '{path}' holds files that no run wrote ('{content.relative_to(path)}'): set another output_dir"
+    )
+
+
+def _has_content(file: Path) -> bool:
+    return file.is_symlink() or (file.is_file() and file.stat().st_size > 0)
+
+
+def _plain(value: object) -> object:
+    """The JSON form of a record's value."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
