@@ -1,0 +1,172 @@
+"""What ``grpo check`` says of a recipe: resolved keys, the batch in words, evaluation, memory. Imports no torch."""
+
+from collections.abc import Iterator
+
+from grpo.errors import RecipeError
+from grpo.generators import GENERATORS, make_generator
+from grpo.memory import GB, Account, account_for, what_must_give
+from grpo.model_shape import EXACT, ModelShape, read_shape
+from grpo.recipe import Recipe, to_yaml
+from grpo.scoring import Scorer
+
+
+def report(recipe: Recipe) -> str:
+    """Everything that can be said of a run before it starts.
+
+    Raises:
+        ModelError: ``model`` names a folder that holds no model.
+        RecipeError: the longest sample is longer than the model's window, or a reward refuses its arguments.
+        DataError: a generator refuses its arguments.
+    """
+    _check_arguments(recipe)
+    shape = read_shape(recipe.model)
+    if shape is not None:
+        check_window(recipe, shape)
+    sections = {
+        "recipe": [to_yaml(recipe).rstrip()],
+        "batch": list(_batch(recipe)),
+        "evaluation": list(_evaluation(recipe)),
+        "memory": list(_memory(recipe, shape)),
+        "notes": list(_notes(recipe)),
+    }
+    return "\n\n".join(f"# {title}\n" + "\n".join(lines) for title, lines in sections.items() if lines)
+
+
+def _check_arguments(recipe: Recipe) -> None:
+    """Make what the recipe names by name, which refuses bad arguments, and let it go."""
+    Scorer(recipe.rewards).close()
+    for key, source in (("data.train", recipe.data.train), ("data.held_out", recipe.data.held_out)):
+        if source is not None and source.path in GENERATORS:
+            make_generator(source.path, source.args, key=key)
+
+
+def check_window(recipe: Recipe, shape: ModelShape) -> None:
+    """Refuse samples longer than the positions that the model was made for.
+
+    Raises:
+        RecipeError: rollout.max_prompt_length + rollout.max_completion_length exceeds the window.
+    """
+    rollout, window = recipe.rollout, shape.max_positions
+    if window is not None and rollout.max_prompt_length + rollout.max_completion_length > window:
+        raise RecipeError(
+            "rollout.max_completion_length",
+            rollout.max_completion_length,
+            f"with rollout.max_prompt_length ({rollout.max_prompt_length}) exceeds the window of {recipe.model}, "
+            f"{window} tokens",
+            f"Use {window - rollout.max_prompt_length}, or a shorter prompt."
+            if window > rollout.max_prompt_length
+            else f"Lower rollout.max_prompt_length below {window} first.",
+        )
+
+
+def _batch(recipe: Recipe) -> Iterator[str]:
+    rollout, algorithm, steps = recipe.rollout, recipe.algorithm, recipe.max_steps
+    answers = recipe.answers_per_step
+    yield (
+        f"each step: {_count(rollout.problems_per_step, 'problem')} x {rollout.num_generations} answers = "
+        f"{answers:,} answers, at most {answers * rollout.max_completion_length:,} tokens sampled "
+        f"({rollout.max_completion_length:,} an answer)"
+    )
+    if rollout.max_refill_groups:
+        yield (
+            f"refill: at most {_count(rollout.max_refill_groups, 'group')} whose answers all scored the same replaced "
+            f"a step: up to {rollout.max_refill_groups * rollout.num_generations:,} answers more"
+        )
+    else:
+        yield "refill: none; a group whose answers all scored the same teaches nothing and is not replaced"
+    share = answers // algorithm.num_minibatches
+    yield (
+        f"updates: {algorithm.num_minibatches} a step, "
+        + (f"on all {answers:,} answers" if share == answers else f"each on {share:,} answers")
+        + f", in packed rows of at most {recipe.learner.row_tokens:,} tokens"
+    )
+    yield (
+        "staleness: 0, so each step samples, learns and publishes before the next samples"
+        if rollout.max_staleness == 0
+        else "staleness: at most 1, so answers may come from the weights before the newest"
+    )
+    if algorithm.num_minibatches > 1:
+        yield "off-policy: the updates after the first in a step train on answers from before that step"
+    yield (
+        f"whole run: {_count(steps, 'step')}, {steps * answers:,} answers to {steps * rollout.problems_per_step:,} "
+        f"problems, {_count(steps * algorithm.num_minibatches, 'update')}"
+    )
+
+
+def _evaluation(recipe: Recipe) -> Iterator[str]:
+    evaluation, num_held_out = recipe.evaluation, recipe.data.num_held_out
+    when = f", and every {_count(evaluation.every, 'step')}" if evaluation.every else ""
+    yield (
+        f"{num_held_out:,} held-out problems x {_count(evaluation.num_samples, 'answer')} = "
+        f"{num_held_out * evaluation.num_samples:,} answers at the start, at the end{when}"
+    )
+    judge, *others = (reward.name for reward in recipe.rewards)
+    yield f"an answer is right where '{judge}', the first reward in the list, says correct"
+    if others:
+        yield f"in training its score adds to those of: {', '.join(others)} (by weight)"
+    source = recipe.data.held_out
+    yield f"held-out problems come from {source.path if source else recipe.data.train.path + ', set apart'}"
+
+
+def _memory(recipe: Recipe, shape: ModelShape | None) -> Iterator[str]:
+    if shape is None:
+        yield (
+            f"unknown: {recipe.model} is not in the hub's cache. Download its config first "
+            f"(`hf download {recipe.model} config.json`), or name a local folder"
+        )
+        return
+    exactness = "" if shape.model_type in EXACT else f" (an estimate: {shape.model_type!r} is no family counted here)"
+    yield f"{recipe.model}: {shape.num_parameters:,} parameters{exactness}"
+    account = account_for(recipe, shape)
+    if recipe.num_gpus:
+        yield f"on each of {_count(recipe.num_gpus, 'GPU')}: learner fully sharded, engine tensor-parallel"
+    width = max(len(part.name) for part in account.parts)
+    for part in account.parts:
+        yield f"  {part.name:{width}}  {_gb(part.num_bytes)}  {part.formula}"
+    yield f"  {'total':{width}}  {_gb(account.total)}  of {_gb(account.capacity).strip()}"
+    yield f"the engine's cache holds {account.kv_tokens:,} tokens; the longest sample has {account.longest:,}"
+    yield from _verdict(recipe, shape, account)
+
+
+def _verdict(recipe: Recipe, shape: ModelShape, account: Account) -> Iterator[str]:
+    where = "80 GB per GPU" if recipe.num_gpus else "this machine's memory"
+    if account.fits:
+        yield f"fits in {where}"
+        return
+    reason = (
+        f"{_gb(account.total - account.capacity).strip()} too much"
+        if account.total > account.capacity
+        else "the engine's cache cannot hold one sample of the greatest length"
+    )
+    yield f"DOES NOT FIT in {where}: {reason}"
+    overrides, then = what_must_give(recipe, shape)
+    if then.fits:
+        yield f"fits with {' '.join(overrides)} ({_gb(then.total).strip()})"
+    else:
+        tried = f" (with {' '.join(overrides)} it is {_gb(then.total).strip()})" if overrides else ""
+        yield f"no setting makes room{tried}: use a smaller model or a larger machine"
+
+
+def _notes(recipe: Recipe) -> Iterator[str]:
+    algorithm, learner = recipe.algorithm, recipe.learner
+    if algorithm.old == "behavior":
+        yield "algorithm.old=behavior: the ratio's denominator is the engine's log-probability, not the learner's"
+    if recipe.engine_dtype != learner.dtype:
+        yield (
+            f"the engine computes in {recipe.engine_dtype}, the learner in {learner.dtype}: their log-probabilities "
+            "differ, so the publish proof allows what it measured at the start"
+        )
+        if algorithm.old == "behavior" or not algorithm.importance_sampling_correction:
+            yield "and nothing corrects for that difference: consider old=recompute with importance_sampling_correction"
+    elif learner.dtype == "bfloat16" and not algorithm.importance_sampling_correction:
+        yield "bfloat16 engine and learner disagree a little: importance_sampling_correction=true corrects for it"
+    if any(reward.name == "random" for reward in recipe.rewards):
+        yield "the reward 'random' is a control: a run with it must not improve"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _gb(num_bytes: float) -> str:
+    return f"{num_bytes / GB:8.2f} GB"

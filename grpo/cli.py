@@ -1,0 +1,108 @@
+"""The command line: ``grpo train``, ``grpo eval``, ``grpo check``.
+
+Exit codes: 0 done, 1 the run cannot go on, 2 something for the user to mend, 130 interrupted. torch and vLLM are
+imported inside the commands that need them, after the recipe has been checked.
+"""
+
+import json
+import shlex
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grpo.errors import GrpoError
+from grpo.recipe import load_recipe
+
+INTERRUPTED = 130  # what a shell reports of a process ended by SIGINT
+
+app = typer.Typer(
+    help="Reinforcement learning of reasoning, with a vLLM engine, on a CPU or on GPUs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeArgument = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe file, such as recipes/quickstart.yaml")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="As in learner.learning_rate=1e-4")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")] = False,
+    output_dir: Annotated[Path | None, typer.Option("--output-dir", help="The run folder (key output_dir).")] = None,
+    debug: Debug = False,
+) -> None:
+    """Train a model by a recipe."""
+    changes = list(overrides or [])
+    if output_dir is not None:
+        changes.append(f"output_dir={json.dumps(str(output_dir))}")
+    again = shlex.join(["grpo", "train", str(recipe), *changes, "--resume"])
+    with reported(debug=debug, interrupted=f"To go on from the newest checkpoint: {again}"):
+        resolved = load_recipe(recipe, changes)
+        from grpo.launch import train as launch
+
+        launch(resolved, resume=resume)
+
+
+@app.command("eval")
+def evaluate(
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model folder or a hub id.")],
+    recipe: Annotated[Path, typer.Option("--recipe", help="The recipe that names problems and rewards.")],
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Evaluate a run or a model on the held-out problems of a recipe."""
+    with reported(debug=debug, interrupted="Nothing was kept of this evaluation."):
+        resolved = load_recipe(recipe, overrides or [])
+        from grpo.launch import evaluate_model
+
+        evaluate_model(target, resolved)
+
+
+@app.command()
+def check(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Check a recipe, and say what a run by it does and needs."""
+    with reported(debug=debug, interrupted="Nothing was checked."):
+        from grpo.check import report
+
+        typer.echo(report(load_recipe(recipe, overrides or [])))
+
+
+@contextmanager
+def reported(*, debug: bool, interrupted: str) -> Iterator[None]:
+    """Turn what is raised within into one message on stderr and an exit code; a traceback only with ``debug``."""
+    try:
+        yield
+    except GrpoError as error:
+        raise _exit(f"error: {error}", error.exit_code, debug=debug) from error
+    except KeyboardInterrupt as error:
+        raise _exit(f"interrupted. {interrupted}", INTERRUPTED, debug=debug) from error
+    except Exception as error:  # the one place that may: a user should not meet a traceback unasked
+        hint = "" if debug else " (--debug shows the traceback)"
+        raise _exit(f"unexpected error: {type(error).__name__}: {error}{hint}", 1, debug=debug) from error
+
+
+def _exit(message: str, code: int, *, debug: bool) -> typer.Exit:
+    if debug:
+        traceback.print_exc()
+    typer.echo(message, err=True)
+    return typer.Exit(code)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""Builds the parts of a run and puts them together: processes, devices, seeds, files."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+
+from grpo.buffer import Buffer
+from grpo.check import check_window
+from grpo.checkpoint import CheckpointStore, newest_complete
+from grpo.console import Console
+from grpo.data import Dataset, load_data
+from grpo.datatypes import Prompt
+from grpo.engine import make_engine
+from grpo.engine.protocol import Engine, Sampling
+from grpo.errors import UserError
+from grpo.evaluate import Evaluation, evaluate
+from grpo.learner import Learner, Policy
+from grpo.metrics import JsonlSink, Metrics, Sink, WandbSink
+from grpo.model_shape import read_shape
+from grpo.models import resolve_model
+from grpo.prompts import Prompts
+from grpo.recipe import Recipe, to_yaml
+from grpo.rollout import Rollout
+from grpo.run_folder import RunFolder
+from grpo.scoring import Scorer
+from grpo.trainer import Trainer
+from grpo.weights import Publisher
+
+PROBE_TOKENS = 128
+
+transformers.utils.logging.disable_progress_bar()  # loading and saving are told in the run's own words
+
+
+def train(recipe: Recipe, *, resume: bool) -> Evaluation:
+    """Run a recipe to its end; returns the evaluation after training.
+
+    Raises:
+        UserError: something to mend in the recipe, its data or this machine; no run folder is left behind.
+        RunError: the run cannot go on; ``--resume`` goes on from its last checkpoint.
+    """
+    _check_devices(recipe)
+    if (shape := read_shape(recipe.model)) is not None:
+        check_window(recipe, shape)
+    with contextlib.ExitStack() as stack:
+        scorer = Scorer(recipe.rewards)
+        stack.callback(scorer.close)
+        dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
+        prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
+        folder = RunFolder(Path(recipe.output_dir), resume=resume)
+        stack.callback(folder.close)
+        checkpoints = CheckpointStore(folder.checkpoints, keep=recipe.checkpoint.keep)
+        checkpoint = checkpoints.latest() if resume else None
+        folder.write_recipe(to_yaml(recipe))
+        parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
+        with _model(recipe, prompts, checkpoint) as (policy, engine):
+            console = Console(recipe.max_steps, first_step=_step_of(checkpoint))
+            stack.callback(console.close)
+            _say_start(console, dataset, checkpoints, checkpoint, resume)
+            trainer = parts.trainer(policy, engine, folder, checkpoints, console)
+            stack.callback(trainer.metrics.close)
+            if checkpoint is not None:
+                trainer.restore(checkpoint)
+            elif resume:
+                folder.truncate({})
+            with _first_interrupt_stops(trainer):
+                after = trainer.train()
+            before = trainer.progress.before
+            console.summary(Evaluation.from_json(before) if before else None, after, folder.path)
+    return after
+
+
+def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
+    """Evaluate a model, or the newest checkpoint of a run folder, on a recipe's held-out problems.
+
+    Raises:
+        UserError: ``target`` is neither, or something in the recipe is to mend.
+    """
+    _check_devices(recipe)
+    checkpoint = newest_complete(Path(target) / "checkpoints") if (Path(target) / "checkpoints").is_dir() else None
+    model = str(checkpoint) if checkpoint else target
+    recipe = recipe.model_copy(update={"model": model})
+    with contextlib.ExitStack() as stack:
+        scorer = Scorer(recipe.rewards)
+        stack.callback(scorer.close)
+        dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
+        prompts = Prompts(model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
+        parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
+        with _model(recipe, prompts, None) as (_, engine):
+            evaluation = parts.evaluate(engine)
+        console = Console(0)
+        console.summary(None, evaluation, Path(target))
+    return evaluation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What does not depend on the weights."""
+
+    recipe: Recipe
+    dataset: Dataset
+    prompts: Prompts
+    scorer: Scorer
+
+    def trainer(
+        self, policy: Policy, engine: Engine, folder: RunFolder, checkpoints: CheckpointStore, console: Console
+    ) -> Trainer:
+        recipe = self.recipe
+        learner = Learner(policy, recipe)
+        sinks: list[Sink] = [JsonlSink(folder.metrics), console]
+        if recipe.log.wandb != "off":
+            sinks.append(WandbSink(folder.path, project=recipe.log.project, mode=recipe.log.wandb))
+        return Trainer(
+            recipe=recipe,
+            rollout=Rollout(
+                engine=engine,
+                prompt_at=self.prompt_at,
+                score=self.scorer.score,
+                sampling=self.sampling(),
+                num_generations=recipe.rollout.num_generations,
+                seed=recipe.seed,
+            ),
+            buffer=Buffer(
+                groups_per_step=recipe.rollout.problems_per_step,
+                max_staleness=recipe.rollout.max_staleness,
+                max_refill_groups=recipe.rollout.max_refill_groups,
+                max_steps=recipe.max_steps,
+            ),
+            learner=learner,
+            publisher=Publisher(policy, engine, self.probe(), exact=_is_exact(recipe)),
+            evaluate=lambda: self.evaluate(engine),
+            save_model=lambda path: self.save_model(policy, path),
+            folder=folder,
+            checkpoints=checkpoints,
+            metrics=Metrics(sinks),
+            console=console,
+        )
+
+    def save_model(self, policy: Policy, path: Path) -> None:
+        """Weights and tokenizer, as transformers and ``vllm serve`` load them."""
+        policy.save(path)
+        self.prompts.save(path)
+
+    def prompt_at(self, ordinal: int) -> Prompt:
+        problem, attempt = self.dataset.train.problem(ordinal)
+        return self.prompts.encode(problem, ordinal=ordinal, attempt=attempt)
+
+    def held_out_prompts(self) -> list[Prompt]:
+        return [
+            self.prompts.encode(problem, ordinal=place, attempt=0)
+            for place, problem in enumerate(self.dataset.held_out)
+        ]
+
+    def sampling(self) -> Sampling:
+        rollout = self.recipe.rollout
+        return Sampling(
+            max_tokens=rollout.max_completion_length,
+            temperature=rollout.temperature,
+            top_p=rollout.top_p,
+            top_k=rollout.top_k,
+            stop_token_ids=self.prompts.end_token_ids,
+            stop=tuple(rollout.stop),
+        )
+
+    def evaluate(self, engine: Engine) -> Evaluation:
+        settings = self.recipe.evaluation
+        return evaluate(
+            engine,
+            self.held_out_prompts(),
+            score=self.scorer.score,
+            accuracy=self.scorer.accuracy,
+            sampling=Sampling(
+                max_tokens=self.recipe.rollout.max_completion_length,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                stop_token_ids=self.prompts.end_token_ids,
+                stop=tuple(self.recipe.rollout.stop),
+            ),
+            num_samples=settings.num_samples,
+            seed=self.recipe.seed,
+        )
+
+    def probe(self) -> list[int]:
+        """A fixed text that both sides score after every publish: the first held-out prompts, end to end."""
+        token_ids = [token for prompt in self.held_out_prompts() for token in prompt.token_ids]
+        return token_ids[: min(PROBE_TOKENS, _window(self.recipe) - 1)]
+
+
+@contextlib.contextmanager
+def _model(recipe: Recipe, prompts: Prompts, checkpoint: Path | None) -> Iterator[tuple[Policy, Engine]]:
+    """The learner's policy and an engine over the same weights."""
+    torch.manual_seed(recipe.seed)
+    source = str(checkpoint) if checkpoint else resolve_model(recipe.model)
+    policy = Policy.load(
+        source,
+        dtype=getattr(torch, recipe.learner.dtype),
+        device="cuda" if recipe.num_gpus else "cpu",
+        gradient_checkpointing=recipe.learner.gradient_checkpointing,
+    )
+    engine = make_engine(
+        model=source,
+        module=policy.model,
+        rollout=recipe.rollout,
+        dtype=recipe.engine_dtype,
+        max_model_len=_window(recipe),
+        decode=prompts.decode,
+        on_gpu=recipe.num_gpus > 0,
+        seed=recipe.seed,
+    )
+    try:
+        yield policy, engine
+    finally:
+        engine.close()
+
+
+@contextlib.contextmanager
+def _first_interrupt_stops(trainer: Trainer) -> Iterator[None]:
+    """The first Ctrl-C finishes the step and saves; a second one ends the run where it stands."""
+
+    def request_stop(*_: object) -> None:
+        trainer.stop_requested = True
+        signal.signal(signal.SIGINT, previous)
+        trainer.console.say("interrupted: finishing this step, then saving (Ctrl-C again ends at once, unsaved)")
+
+    previous = signal.signal(signal.SIGINT, request_stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _check_devices(recipe: Recipe) -> None:
+    available = torch.cuda.device_count()
+    if recipe.num_gpus > available:
+        raise UserError(
+            f"recipe key 'num_gpus' = {recipe.num_gpus}, and this machine has {available} that torch can use. Set "
+            f"num_gpus={available}, or run it where they are (`grpo check` says how much memory the recipe needs)"
+        )
+    if recipe.num_gpus > 1:
+        raise UserError(
+            f"recipe key 'num_gpus' = {recipe.num_gpus}: one process on at most one GPU is what this version runs. "
+            "Set num_gpus=1"
+        )
+
+
+def _window(recipe: Recipe) -> int:
+    """Tokens of the longest prompt with the longest answer."""
+    return recipe.rollout.max_prompt_length + recipe.rollout.max_completion_length
+
+
+def _is_exact(recipe: Recipe) -> bool:
+    """Whether both sides compute in fp32, so that the probe must agree to 1e-4 nats."""
+    return {recipe.learner.dtype, recipe.engine_dtype} == {"float32"}
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
+
+
+def _say_start(
+    console: Console, dataset: Dataset, checkpoints: CheckpointStore, checkpoint: Path | None, resume: bool
+) -> None:
+    """What a person should know before the first step."""
+    for damage in checkpoints.damaged:
+        console.say(f"checkpoint passed over: {damage}")
+    if resume:
+        console.say(f"resuming from {checkpoint}" if checkpoint else "no checkpoint to resume from: starting anew")
+    if dataset.num_excluded:
+        console.say(f"{dataset.num_excluded} rows of the data left out: {'; '.join(dataset.excluded)}")
+    if dataset.num_duplicates:
+        console.say(f"{dataset.num_duplicates} training rows ask a held-out question and are left out")

@@ -1,0 +1,243 @@
+"""The loop: Group Relative Policy Optimization (arXiv 2402.03300, algorithm 1) as R1-Zero ran it (arXiv 2501.12948).
+
+    for each step:
+        sample G answers to each of P problems from the policy        rollout, engine
+        score every answer by rule                                    rollout, rewards
+        advantage of an answer = its reward against its group's       advantages
+        maximize the clipped objective on all tokens of the step      learner, packing, loss
+        publish the new weights to the engine, and prove it           weights
+
+There is one loop, not a synchronous and an asynchronous one: ``max_staleness`` only bounds what the buffer admits.
+At 0 a step learns from what was just sampled; at 1 the next step's groups are sampled before this one learns.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from grpo.advantages import has_variance, to_samples
+from grpo.buffer import Buffer
+from grpo.checkpoint import CheckpointStore, load_state, save_state
+from grpo.console import Console
+from grpo.datatypes import Group, ReadyGroup, Sample
+from grpo.errors import VerifierError
+from grpo.evaluate import Evaluation
+from grpo.learner import Learner
+from grpo.metrics import Metrics
+from grpo.recipe import Recipe
+from grpo.rollout import Rollout
+from grpo.run_folder import RunFolder
+from grpo.run_state import Progress, restore, run_state
+from grpo.step_metrics import learning_metrics, publish_metrics, sampling_metrics
+from grpo.transcripts import ledger_record, transcript_record
+from grpo.weights import Publisher
+
+MAX_UNSCORED = 0.05  # of a step's answers; beyond it the verifier is broken, and the run must not learn around it
+TRAINER_STATE = "trainer_state"
+
+
+@dataclass(slots=True, kw_only=True)
+class Trainer:
+    """Runs the loop over parts that others built (``launch.py``).
+
+    Attributes:
+        evaluate: the policy's held-out evaluation through the engine, at the version that it holds.
+        save_model: writes the policy and its tokenizer into a folder.
+    """
+
+    recipe: Recipe
+    rollout: Rollout
+    buffer: Buffer
+    learner: Learner
+    publisher: Publisher
+    evaluate: Callable[[], Evaluation]
+    save_model: Callable[[Path], None]
+    folder: RunFolder
+    checkpoints: CheckpointStore
+    metrics: Metrics
+    console: Console
+    progress: Progress = field(default_factory=Progress)
+    stop_requested: bool = False  # set from outside: finish the step, save, raise KeyboardInterrupt
+    _values: dict[str, float] = field(default_factory=dict)  # what the current step will log
+
+    def train(self) -> Evaluation:
+        """Train to ``max_steps``, evaluate at both ends and in between, save; returns the last evaluation.
+
+        Raises:
+            RunError: the run cannot go on; everything up to the last checkpoint stands.
+            KeyboardInterrupt: a stop was requested; the step it fell into is finished and saved.
+        """
+        self._publish()
+        if self.progress.before is None:
+            self.progress.before = self._evaluate().to_json()
+        evaluation = None
+        while self.buffer.step < self.recipe.max_steps:
+            started = time.perf_counter()
+            groups = self._collect()
+            self._learn(groups)
+            self._publish()
+            self._log_step(time.perf_counter() - started)
+            evaluation = self._evaluate() if self._due(self.recipe.evaluation.every) else None
+            if self._due(self.recipe.checkpoint.every) or self.stop_requested:
+                self.save()
+            if self.stop_requested:
+                raise KeyboardInterrupt
+        self.save()
+        return evaluation or self._evaluate()
+
+    def _collect(self) -> tuple[ReadyGroup, ...]:
+        """Sample what admission allows until the groups that this step learns from are there."""
+        sampled: list[Group] = []
+        taken = None
+        while taken is None:
+            sampled += self._sample(self.buffer.admissible())
+            cap_reached, refills = self.buffer.refill_cap_reached, self.buffer.num_refills
+            taken = self.buffer.take()
+        self._values |= sampling_metrics(sampled)
+        self._values |= {"refills": refills, "refill_cap_reached": float(cap_reached), "groups/trained": len(taken)}
+        self._values["groups/rejected"] = self._record(sampled)
+        if cap_reached:
+            self._say_cap_reached(len(taken))
+        return taken
+
+    def _sample(self, num_groups: int) -> list[Group]:
+        """Sample and score new groups; those that teach something become samples, the others end in the ledger."""
+        started = time.perf_counter()
+        groups = list(self.rollout.sample([self.buffer.start() for _ in range(num_groups)]))
+        seconds = time.perf_counter() - started
+        self._add("time/sample_s", seconds)
+        if groups:
+            num_tokens = sum(member.completion.num_tokens for group in groups for member in group.members)
+            self._values["tokens_per_second/engine"] = num_tokens / seconds
+        self._check_scored(groups)
+        ready = []
+        for group in sorted(groups, key=lambda group: group.prompt.ordinal):
+            if len(group.scored) < 2:
+                self.buffer.reject(group, "unscored")
+            elif not has_variance(group.rewards_G):
+                self.buffer.reject(group, "zero_variance")
+            else:
+                ready.append(group)
+        for group, samples in zip(ready, self._samples(ready), strict=True):
+            self.buffer.finish(ReadyGroup(group_id=group.group_id, ordinal=group.prompt.ordinal, samples=samples))
+        return groups
+
+    def _samples(self, groups: Sequence[Group]) -> list[tuple[Sample, ...]]:
+        """Each group's samples. ``old_logprobs`` are computed now, at the version that sampled, where the learner will
+        have moved by the time it learns from them; where it will not, they are its own log-probabilities then."""
+        algorithm = self.recipe.algorithm
+        samples = [
+            to_samples(
+                group, scale_rewards=algorithm.scale_rewards, mask_truncated=algorithm.mask_truncated_completions
+            )
+            for group in groups
+        ]
+        will_move = self.recipe.rollout.max_staleness > 0 or algorithm.num_minibatches > 1
+        if algorithm.old == "behavior" or not will_move:
+            return samples
+        started = time.perf_counter()
+        flat = iter(self.learner.with_old_logprobs([sample for group in samples for sample in group]))
+        self._add("time/old_logprobs_s", time.perf_counter() - started)
+        return [tuple(next(flat) for _ in group) for group in samples]
+
+    def _learn(self, groups: Sequence[ReadyGroup]) -> None:
+        """One step of the learner; a step to which no group came leaves the policy as it is."""
+        samples = [sample for group in groups for sample in group.samples]
+        if any(sample.loss_mask_L.any() for sample in samples):
+            self._update(groups, samples)
+        every = self.recipe.algorithm.ref_update_steps
+        if every and self.buffer.step % every == 0:
+            self.learner.refresh_reference()
+
+    def _update(self, groups: Sequence[ReadyGroup], samples: Sequence[Sample]) -> None:
+        started = time.perf_counter()
+        stats = self.learner.step(samples)
+        seconds = time.perf_counter() - started
+        self.progress.num_tokens += stats.num_tokens
+        self._values |= learning_metrics(groups, stats, self.progress.version)
+        self._values |= {"time/learn_s": seconds, "tokens_per_second/learner": stats.num_tokens / seconds}
+
+    def _publish(self) -> None:
+        """Send the weights as the next version and prove their arrival; once at the start, as the current one."""
+        version = self.buffer.step
+        publication = self.publisher.publish(version)
+        self.progress.version = version
+        self._values |= publish_metrics(publication)
+
+    def _evaluate(self) -> Evaluation:
+        started = time.perf_counter()
+        evaluation = self.evaluate()
+        seconds = time.perf_counter() - started
+        self.metrics.log(self.buffer.step, evaluation.metrics(self.source) | {"time/evaluate_s": seconds})
+        self.folder.evaluations.append({"step": self.buffer.step, **evaluation.to_json()})
+        return evaluation
+
+    @property
+    def source(self) -> str:
+        """The held-out dataset's name in metric names."""
+        data = self.recipe.data
+        return (data.held_out or data.train).path
+
+    def _log_step(self, seconds: float) -> None:
+        self._values |= {
+            "step": self.learner.optimizer.num_updates,
+            "num_tokens": self.progress.num_tokens,
+            "step_time": seconds,
+            "memory/peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        }
+        self.metrics.log(self.buffer.step, self._values)
+        self._values = {}
+
+    def _record(self, sampled: Sequence[Group]) -> int:
+        """Write the ledger and a few transcripts; returns how many groups were rejected."""
+        entries = self.buffer.drain_ledger()
+        for entry in entries:
+            self.folder.ledger.append(ledger_record(entry))
+        members = [member for group in sampled for member in group.members]
+        wanted = min(self.recipe.log.transcripts_per_step, len(members))
+        for at in np.linspace(0, len(members) - 1, wanted).round().astype(int):
+            self.folder.transcripts.append(transcript_record(self.buffer.step, members[at]))
+        return sum(entry.end == "rejected" for entry in entries)
+
+    def _check_scored(self, groups: Sequence[Group]) -> None:
+        members = [member for group in groups for member in group.members]
+        unscored = [member for member in members if member.reward is None]
+        if len(unscored) > MAX_UNSCORED * len(members):
+            name, verdict = next((n, v) for n, v in unscored[0].verdicts.items() if v.score is None)
+            raise VerifierError(
+                f"{len(unscored)} of {len(members)} answers could not be scored (allowed {MAX_UNSCORED:.0%}): reward "
+                f"'{name}' failed with: {verdict.reason}. Mend it, then go on from the last checkpoint with --resume"
+            )
+
+    def save(self) -> None:
+        """Save a checkpoint of the run as it is now."""
+        started = time.perf_counter()
+        self.checkpoints.save(self.buffer.step, self._write_checkpoint)
+        self._add("time/checkpoint_s", time.perf_counter() - started)
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        self.save_model(folder)
+        tensors, state = run_state(self.learner, self.buffer, self.progress)
+        save_state(folder / TRAINER_STATE, tensors, state | {"positions": self.folder.positions()})
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint: the learner's policy must have been loaded from it."""
+        tensors, state = load_state(checkpoint / TRAINER_STATE)
+        restore(self.learner, self.buffer, self.progress, tensors, state)
+        self.folder.truncate(state["positions"])
+
+    def _due(self, every: int) -> bool:
+        return bool(every) and self.buffer.step % every == 0
+
+    def _say_cap_reached(self, num_taken: int) -> None:
+        self.console.say(
+            f"step {self.buffer.step}: learning from {num_taken} of {self.buffer.groups_per_step} groups: in others "
+            f"all answers score alike, and max_refill_groups = {self.recipe.rollout.max_refill_groups} is used up"
+        )
+
+    def _add(self, name: str, value: float) -> None:
+        self._values[name] = self._values.get(name, 0.0) + value

@@ -1,0 +1,132 @@
+"""The command line as a user meets it: exit codes, one clear message, no traceback unasked."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from grpo.cli import INTERRUPTED, reported
+from grpo.errors import EngineError, ModelError
+from grpo.recipe import SHIPPED
+
+SMOLLM2 = str(SHIPPED / "smollm2_arithmetic.yaml")
+
+
+def grpo(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.path.insert(0, {str(SHIPPED.parent)!r}); from grpo.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["train", SMOLLM2, "rollout.num_generation=8"], "'rollout.num_generations'"),
+        (["train", SMOLLM2, "rollout.num_generations=1"], "at least 2"),
+        (["check", SMOLLM2, "max_steps=ten"], "'max_steps' = 'ten': must be a whole number"),
+        (["eval", "some/model", "--recipe", SMOLLM2, "sed=1"], "'seed'"),
+        (["eval", "some/model", "--recipe", "nowhere.yaml"], "no recipe at nowhere.yaml"),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_one_message_and_exit_code_2(args: list[str], said: str, tmp_path: Path) -> None:
+    done = grpo(*args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model=./nowhere", "./nowhere"),
+        ("rewards.0.args.extract=tags", "answer_tags"),
+        ("data.train.args.min_numbers=3", "one_digit"),
+        ("rollout.max_completion_length=9000", "row_tokens"),
+    ],
+)
+def test_check_refuses_what_could_not_run(override: str, said: str) -> None:
+    done = grpo("check", SMOLLM2, override)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_check_refuses_samples_longer_than_the_models_window() -> None:
+    done = grpo("check", SMOLLM2, "rollout.max_completion_length=9000", "learner.row_tokens=10000")
+    assert done.returncode == 2
+    assert "the window of HuggingFaceTB/SmolLM2-135M-Instruct, 8192 tokens" in done.stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = grpo("check", SMOLLM2, "sead=1", "--debug")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert "RecipeError" in done.stderr
+
+
+def test_check_says_the_batch_in_words() -> None:
+    done = grpo("check", SMOLLM2, "rollout.max_refill_groups=4", "algorithm.num_minibatches=2", "max_steps=3")
+    assert done.returncode == 0, done.stderr
+    assert "each step: 8 problems x 8 answers = 64 answers, at most 1,024 tokens sampled (16 an answer)" in done.stdout
+    assert "at most 4 groups whose answers all scored the same replaced a step: up to 32 answers more" in done.stdout
+    assert "updates: 2 a step, each on 32 answers" in done.stdout
+    assert "whole run: 3 steps, 192 answers to 24 problems, 6 updates" in done.stdout
+    assert "an answer is right where 'number', the first reward in the list, says correct" in done.stdout
+
+
+def test_check_says_what_must_give() -> None:
+    done = grpo("check", str(SHIPPED / "r1_zero.yaml"))
+    assert "DOES NOT FIT in 80 GB per GPU" in done.stdout
+    overrides = next(line for line in done.stdout.splitlines() if line.startswith("fits with ")).split()[2:-2]
+    again = grpo("check", str(SHIPPED / "r1_zero.yaml"), *overrides)
+    assert "fits in 80 GB per GPU" in again.stdout
+
+
+def test_check_notes_an_engine_that_computes_otherwise() -> None:
+    assert "# notes" not in grpo("check", SMOLLM2).stdout
+    done = grpo("check", SMOLLM2, "rollout.engine_dtype=bfloat16", "algorithm.old=behavior")
+    assert "the engine computes in bfloat16, the learner in float32" in done.stdout
+    assert "nothing corrects for that difference" in done.stdout
+
+
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"]])
+def test_help_is_there(args: list[str]) -> None:
+    done = grpo(*args)
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize("args", [["train"], ["eval", "x"], ["trian"], ["train", SMOLLM2, "--resumee"]])
+def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
+    done = grpo(*args)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ModelError("no such model"), 2, "error: no such model"),
+        (EngineError("a request was lost"), 1, "error: a request was lost"),
+        (KeyboardInterrupt(), INTERRUPTED, "interrupted. Go on with --resume"),
+        (ZeroDivisionError("division by zero"), 1, "unexpected error: ZeroDivisionError: division by zero (--debug"),
+    ],
+)
+def test_each_kind_of_end_has_its_exit_code(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as caught, reported(debug=False, interrupted="Go on with --resume"):
+        raise error
+    assert caught.value.exit_code == code
+    message = capsys.readouterr().err
+    assert message.startswith(said)
+    assert message.count("\n") == 1
+
+
+def test_a_bracketed_message_arrives_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), reported(debug=False, interrupted=""):
+        raise ModelError("[red]config.json[/red] of [bold]")
+    assert "[red]config.json[/red] of [bold]" in capsys.readouterr().err

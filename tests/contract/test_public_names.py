@@ -1,0 +1,119 @@
+"""What users may rely on: recipe keys, errors, packages' ``__all__``, worked examples, the console script."""
+
+import doctest
+import importlib
+import inspect
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from grpo import errors
+from grpo.recipe import recipe_keys
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ["grpo.recipe", "rewards"]
+# Examples that need vLLM run with the engine's own tests.
+EXAMPLES = sorted(
+    path
+    for folder in ("grpo", "rewards")
+    for path in (ROOT / folder).rglob("*.py")
+    if ">>>" in path.read_text(encoding="utf-8") and "vllm_engine" not in path.parts
+)
+
+KEYS = """
+model seed max_steps output_dir template num_gpus
+data.train.path data.train.split data.train.subset data.train.question data.train.reference
+data.train.reference_pattern data.train.args data.train.limit
+data.held_out.path data.held_out.split data.held_out.subset data.held_out.question data.held_out.reference
+data.held_out.reference_pattern data.held_out.args data.held_out.limit
+data.num_held_out data.on_bad_reference
+rewards.N.name rewards.N.weight rewards.N.args
+rollout.engine rollout.engine_dtype rollout.kv_cache_gb rollout.gpu_memory_utilization rollout.max_num_seqs
+rollout.compile rollout.problems_per_step rollout.num_generations rollout.max_prompt_length
+rollout.max_completion_length rollout.temperature rollout.top_p rollout.top_k rollout.stop rollout.max_staleness
+rollout.max_refill_groups
+algorithm.loss_type algorithm.scale_rewards algorithm.epsilon algorithm.epsilon_high algorithm.beta
+algorithm.ref_update_steps algorithm.old algorithm.importance_sampling_correction algorithm.importance_sampling_cap
+algorithm.mask_truncated_completions algorithm.num_minibatches
+learner.dtype learner.learning_rate learner.warmup_steps learner.weight_decay learner.adam_beta1 learner.adam_beta2
+learner.max_grad_norm learner.row_tokens learner.gradient_checkpointing
+evaluation.every evaluation.num_samples evaluation.temperature evaluation.top_p
+checkpoint.every checkpoint.keep
+log.wandb log.project log.transcripts_per_step
+"""
+
+
+def module_of(path: Path) -> ModuleType:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return importlib.import_module(".".join(parts).removesuffix(".__init__"))
+
+
+def _is_ours(value: object) -> bool:
+    """Whether a name of a package is its own, not one that it imported from elsewhere for its own use."""
+    if inspect.ismodule(value):
+        return False
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return value.__module__.partition(".")[0] in ("grpo", "rewards")
+    return not getattr(value, "__module__", "").startswith(("typing", "collections"))
+
+
+def test_recipe_keys_are_those_that_users_have_written_down() -> None:
+    assert list(recipe_keys()) == KEYS.split()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_all_is_the_public_surface(package: str) -> None:
+    module = importlib.import_module(package)
+    public = {name for name, value in vars(module).items() if not name.startswith("_") and _is_ours(value)}
+    assert set(module.__all__) == public
+    assert len(module.__all__) == len(set(module.__all__))
+
+
+def test_the_tree_drawn_in_errors_is_the_tree_there_is() -> None:
+    drawn: dict[str, str | None] = {}
+    parents: list[str] = []
+    for line in inspect.getdoc(errors).splitlines():  # type: ignore[union-attr]
+        match = re.match(r"^([\s│├└─]*)([A-Z]\w+Error)\b", line)
+        if match:
+            depth = len(match[1]) // 4 - 1
+            parents[max(depth, 0) :] = [match[2]]
+            drawn[match[2]] = parents[depth - 1] if depth > 0 else None
+    real = {
+        name: next((base.__name__ for base in cls.__bases__ if issubclass(base, errors.GrpoError)), None)
+        for name, cls in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(cls, errors.GrpoError)
+    }
+    assert drawn == real
+
+
+def test_user_errors_end_with_2_and_run_errors_with_1() -> None:
+    for _, cls in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(cls, errors.UserError):
+            assert (cls.exit_code, issubclass(cls, ValueError)) == (2, True)
+        elif issubclass(cls, errors.RunError):
+            assert (cls.exit_code, issubclass(cls, RuntimeError)) == (1, True)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_worked_examples_hold(path: Path) -> None:
+    result = doctest.testmod(module_of(path), optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_console_script_and_the_package_data_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    module, _, function = project["project"]["scripts"]["grpo"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    for pattern in project["tool"]["setuptools"]["package-data"]["grpo"]:
+        assert any((ROOT / "grpo").glob(pattern)), f"no file matches grpo/{pattern}"
+
+
+def test_every_dependency_is_bounded_above() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    for requirement in (item for items in lists for item in items if not item.startswith("grpo[")):
+        assert "<" in requirement or "==" in requirement, requirement

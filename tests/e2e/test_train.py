@@ -1,0 +1,144 @@
+"""The real thing: the embedded base model, the real vLLM on the CPU, whole runs."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from torch import equal
+
+from grpo.launch import evaluate_model, train
+from grpo.metrics import is_timing
+from grpo.recipe import Recipe, load_recipe
+
+pytest.importorskip("vllm", reason="needs vLLM (pip install 'grpo[cpu]')")
+
+QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+SMALL = (
+    "rollout.problems_per_step=4",
+    "rollout.num_generations=4",
+    "evaluation.num_samples=2",
+    "evaluation.every=0",
+    "data.num_held_out=16",
+)
+
+
+def recipe(folder: Path, *overrides: str) -> Recipe:
+    return load_recipe(QUICKSTART, [*SMALL, f"output_dir={folder}", *overrides])
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def untimed_metrics(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in line.items() if not is_timing(name)} for line in lines(folder / "metrics.jsonl")
+    ]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Metrics (timings apart), transcripts, ledger, evaluations and final weights, bit for bit."""
+    assert untimed_metrics(one) == untimed_metrics(other)
+    for name in ("transcripts.jsonl", "ledger.jsonl", "evaluations.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    weights, again = (load_file(newest(folder) / "model.safetensors") for folder in (one, other))
+    assert weights.keys() == again.keys()
+    assert all(equal(weights[name], again[name]) for name in weights)
+
+
+def newest(folder: Path) -> Path:
+    return max((folder / "checkpoints").glob("step-*"))
+
+
+def test_reward_rises_and_answers_grow_in_a_short_run(tmp_path: Path) -> None:
+    run = load_recipe(
+        QUICKSTART,
+        [
+            "max_steps=25",
+            "evaluation.num_samples=4",
+            "evaluation.every=0",
+            "rollout.max_refill_groups=0",
+            f"output_dir={tmp_path / 'run'}",
+        ],
+    )
+    after = train(run, resume=False)
+    before = lines(tmp_path / "run" / "evaluations.jsonl")[0]["values"]
+    assert 0.2 <= before["pass@1"] <= 0.45
+    assert after.values["pass@1"] > before["pass@1"] + 0.15
+    assert after.values["mean_length"] > before["mean_length"] * 1.2
+    assert all(line["publish/probe_difference"] < 1e-4 for line in lines(tmp_path / "run" / "metrics.jsonl")[1:])
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_run(tmp_path: Path, staleness: int) -> None:
+    settings = (f"rollout.max_staleness={staleness}", "rollout.max_refill_groups=4", "checkpoint.every=2")
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    train(recipe(whole, *settings, "max_steps=4"), resume=False)
+    train(recipe(whole.with_name("halved"), *settings, "max_steps=4", "checkpoint.keep=9"), resume=False)
+    # As if it had been killed right after its checkpoint at step 2: later lines and checkpoints are not there yet.
+    newest(halved).rename(tmp_path / "gone")
+    train(recipe(halved, *settings, "max_steps=4", "checkpoint.keep=9"), resume=True)
+    assert_same_run(whole, halved)
+    if staleness:
+        assert lines(whole / "metrics.jsonl")[2]["off_policy/max"] == 1.0
+
+
+def test_the_same_seed_twice_is_the_same_run_and_another_seed_is_another(tmp_path: Path) -> None:
+    for name, seed in (("one", 5), ("two", 5), ("three", 6)):
+        train(recipe(tmp_path / name, "max_steps=2", f"seed={seed}"), resume=False)
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    one, three = (tmp_path / name / "transcripts.jsonl" for name in ("one", "three"))
+    assert one.read_bytes() != three.read_bytes()
+
+
+def test_the_transformers_engine_trains_with_no_mismatch_at_all(tmp_path: Path) -> None:
+    train(recipe(tmp_path / "run", "max_steps=2", "rollout.engine=transformers"), resume=False)
+    steps = [line for line in lines(tmp_path / "run" / "metrics.jsonl") if "step_time" in line]
+    assert len(steps) == 2
+    for step in steps:
+        assert step["publish/probe_difference"] == 0.0
+        assert step["sampling/sampling_logp_difference/max"] < 1e-4
+
+
+def test_every_group_has_one_end_and_no_held_out_problem_was_trained_on(tmp_path: Path) -> None:
+    train(recipe(tmp_path / "run", "max_steps=3", "rollout.max_refill_groups=4"), resume=False)
+    ledger = lines(tmp_path / "run" / "ledger.jsonl")
+    ids = [entry["group_id"] for entry in ledger]
+    assert len(ids) == len(set(ids))
+    assert sorted(entry["ordinal"] for entry in ledger) == list(range(len(ledger)))
+    assert {entry["end"] for entry in ledger} <= {"trained", "rejected"}
+    from grpo.arithmetic import is_held_out
+
+    assert not any(is_held_out(line["question"]) for line in lines(tmp_path / "run" / "transcripts.jsonl"))
+
+
+def test_a_checkpoint_is_a_model_that_evaluates_as_the_run_said(tmp_path: Path) -> None:
+    settings = recipe(tmp_path / "run", "max_steps=2")
+    after = train(settings, resume=False)
+    again = evaluate_model(str(tmp_path / "run"), settings)
+    assert again.values == after.values
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "grpo.cli", "train", str(QUICKSTART), *SMALL, f"output_dir={folder}"]
+    with subprocess.Popen(
+        [*command, "max_steps=500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("step 1/500"))
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "--resume" in message
+    assert "Traceback" not in message
+    done = int(newest(folder).name.removeprefix("step-"))
+    assert 1 <= done < 500
+    resumed = recipe(folder, f"max_steps={done + 1}")
+    train(resumed, resume=True)
+    assert newest(folder).name == f"step-{done + 1:08d}"
