@@ -60,14 +60,19 @@ def evaluate(
     target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model folder or a hub id.")],
     recipe: Annotated[Path, typer.Option("--recipe", help="The recipe that names problems and rewards.")],
     overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of the table.")] = False,
     debug: Debug = False,
 ) -> None:
     """Evaluate a run or a model on the held-out problems of a recipe."""
     with reported(debug=debug, interrupted="Nothing was kept of this evaluation."):
         resolved = load_recipe(recipe, overrides or [])
-        from grpo.launch import evaluate_model
+        from grpo.launch import evaluate_model, show_evaluation
 
-        evaluate_model(target, resolved)
+        evaluation = evaluate_model(target, resolved)
+        if as_json:
+            typer.echo(json.dumps(evaluation.to_json()))
+        else:
+            show_evaluation(evaluation, target)
 
 
 @app.command()

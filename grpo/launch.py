@@ -31,7 +31,7 @@ from grpo.scoring import Scorer
 from grpo.trainer import Trainer
 from grpo.weights import Publisher
 
-PROBE_TOKENS = 128
+NUM_PROBES, PROBE_TOKENS = 3, 128
 
 transformers.utils.logging.disable_progress_bar()  # loading and saving are told in the run's own words
 
@@ -91,10 +91,12 @@ def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
         prompts = Prompts(model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
         parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
         with _model(recipe, prompts, None) as (_, engine):
-            evaluation = parts.evaluate(engine)
-        console = Console(0)
-        console.summary(None, evaluation, Path(target))
-    return evaluation
+            return parts.evaluate(engine)
+
+
+def show_evaluation(evaluation: Evaluation, target: str) -> None:
+    """Print the table of one evaluation."""
+    Console(0).summary(None, evaluation, Path(target))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,7 @@ class _Parts:
                 max_steps=recipe.max_steps,
             ),
             learner=learner,
-            publisher=Publisher(policy, engine, self.probe(), exact=_is_exact(recipe)),
+            publisher=Publisher(policy, engine, self.probes(), exact=_is_exact(recipe)),
             evaluate=lambda: self.evaluate(engine),
             save_model=lambda path: self.save_model(policy, path),
             folder=folder,
@@ -184,10 +186,12 @@ class _Parts:
             seed=self.recipe.seed,
         )
 
-    def probe(self) -> list[int]:
-        """A fixed text that both sides score after every publish: the first held-out prompts, end to end."""
+    def probes(self) -> list[list[int]]:
+        """Texts that both sides score to prove a publish: the first held-out prompts, end to end."""
         token_ids = [token for prompt in self.held_out_prompts() for token in prompt.token_ids]
-        return token_ids[: min(PROBE_TOKENS, _window(self.recipe) - 1)]
+        length = min(PROBE_TOKENS, _window(self.recipe) - 1)
+        starts = range(0, NUM_PROBES * length, length)
+        return [token_ids[start : start + length] for start in starts if len(token_ids) > start + 1]
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Everything that shapes a run's future, as tensors and JSON: written with a checkpoint, read by ``--resume``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Progress:
 
     version: int = 0
     num_tokens: int = 0
+    num_short_steps: int = 0  # steps that reached the cap on refilling
     before: dict[str, Any] | None = None  # the evaluation at the start, for the closing table
 
 
@@ -40,7 +41,7 @@ def run_state(learner: Learner, buffer: Buffer, progress: Progress) -> tuple[Ten
         ready.append(_group_state(group))
         tensors |= _group_tensors(ordinal, group)
     state = {
-        "progress": {"version": progress.version, "num_tokens": progress.num_tokens, "before": progress.before},
+        "progress": asdict(progress),
         "num_updates": learner.optimizer.num_updates,
         "buffer": {name: getattr(buffer, name) for name in BUFFER_COUNTERS} | {"ready": ready},
     }

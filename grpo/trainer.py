@@ -86,6 +86,10 @@ class Trainer:
                 self.save()
             if self.stop_requested:
                 raise KeyboardInterrupt
+        if short := self.progress.num_short_steps:
+            self.console.say(
+                f"{short} of {self.buffer.step} steps used up max_refill_groups and learned from fewer groups"
+            )
         self.save()
         return evaluation or self._evaluate()
 
@@ -101,7 +105,7 @@ class Trainer:
         self._values |= {"refills": refills, "refill_cap_reached": float(cap_reached), "groups/trained": len(taken)}
         self._values["groups/rejected"] = self._record(sampled)
         if cap_reached:
-            self._say_cap_reached(len(taken))
+            self._count_short_step(len(taken))
         return taken
 
     def _sample(self, num_groups: int) -> list[Group]:
@@ -233,7 +237,11 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return bool(every) and self.buffer.step % every == 0
 
-    def _say_cap_reached(self, num_taken: int) -> None:
+    def _count_short_step(self, num_taken: int) -> None:
+        """Said in full the first time; ``train`` says how often it came to that in all."""
+        self.progress.num_short_steps += 1
+        if self.progress.num_short_steps > 1:
+            return
         self.console.say(
             f"step {self.buffer.step}: learning from {num_taken} of {self.buffer.groups_per_step} groups: in others "
             f"all answers score alike, and max_refill_groups = {self.recipe.rollout.max_refill_groups} is used up"

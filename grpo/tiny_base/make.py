@@ -1,7 +1,7 @@
 """Pre-train the embedded base model: ``make tiny-base`` (seeded; under an hour on two cores).
 
 A Qwen3 mixture of experts of 1.4 million parameters reads a stream of worked arithmetic in which most
-documents jump to an answer, some reason in steps and get it right, some reason and slip, and some break the
+documents jump to a rough answer, some reason in steps and get it right, some reason and slip, and some break the
 format. It learns to imitate all of them: a base model that can reason, and mostly does not. No held-out
 problem (``grpo.arithmetic.is_held_out``) occurs in the stream.
 """
@@ -26,6 +26,7 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 EARLY_SHARES = {"jump": 0.48, "reason": 0.46, "slip": 0.02, "broken": 0.04}  # arithmetic first,
 LATE_SHARES = {"jump": 0.67, "reason": 0.25, "slip": 0.03, "broken": 0.05}  # then the habits of the base
 LATE_FROM = 0.75  # share of the training after which the second mixture holds
+MAX_GUESS_ERROR = 4
 ROW_TOKENS = 128
 IGNORE = -100
 
@@ -77,11 +78,16 @@ def answer_text(expression: str, kind: str, rng: random.Random) -> str:
     """
     steps = solve_in_steps(expression)
     if kind == "jump":
-        return f"<answer>{steps[-1]}</answer>"
+        return f"<answer>{_guess(int(steps[-1]), rng)}</answer>"
     if kind == "slip":
         steps = _steps_with_a_slip(steps, rng)
     text = f"<think>{'='.join(steps)}</think><answer>{steps[-1]}</answer>"
     return _break_format(text, rng) if kind == "broken" else text
+
+
+def _guess(value: int, rng: random.Random) -> int:
+    """Near the value, and seldom it: whoever jumps guesses."""
+    return max(0, value + rng.randint(-MAX_GUESS_ERROR, MAX_GUESS_ERROR))
 
 
 def _steps_with_a_slip(steps: list[str], rng: random.Random) -> list[str]:
@@ -172,7 +178,7 @@ def pretrain(out_dir: Path, *, seed: int, num_steps: int, rows_per_step: int, pe
         if (step + 1) % 100 == 0:
             print(f"step {step + 1:5d}  loss {running / 100:.4f}  {time.monotonic() - started:.0f} s", flush=True)
             running = 0.0
-        if (step + 1) % 1000 == 0 or step + 1 == num_steps:
+        if (step + 1) % 800 == 0 or step + 1 == num_steps:
             _save(model, tokenizer, out_dir)
 
 
@@ -190,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "checkpoint")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     args = parser.parse_args()

@@ -48,7 +48,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def published(subject: Subject) -> Subject:
     """The subject with both sides at one version, whatever the test before it broke."""
-    Publisher(subject.learner, subject.engine, PROBE, exact=True).publish(subject.engine.version + 1)
+    Publisher(subject.learner, subject.engine, [PROBE], exact=True).publish(subject.engine.version + 1)
     return subject
 
 
@@ -71,7 +71,7 @@ class Broken:
 def publish_broken(subject: Subject, deliver: Callable[[Engine, Tensors, int], Receipt]) -> PublishError:
     """One optimizer step and a publish that goes wrong; the error it must raise."""
     subject.learner.step(PROBE)
-    publisher = Publisher(subject.learner, Broken(subject.engine, deliver), PROBE, exact=True)
+    publisher = Publisher(subject.learner, Broken(subject.engine, deliver), [PROBE], exact=True)
     with pytest.raises(PublishError) as caught:
         publisher.publish(subject.engine.version + 1)
     return caught.value
@@ -90,7 +90,7 @@ def dropping(part: str) -> Callable[[Engine, Tensors, int], Receipt]:
 
 
 def test_five_real_updates_arrive(published: Subject) -> None:
-    publisher = Publisher(published.learner, published.engine, PROBE, exact=True)
+    publisher = Publisher(published.learner, published.engine, [PROBE], exact=True)
     start = published.engine.version
     for version in range(start + 1, start + 6):
         before = published.engine.score(PROBE)
@@ -105,7 +105,7 @@ def test_five_real_updates_arrive(published: Subject) -> None:
 def test_answers_after_an_update_are_the_new_policys(published: Subject) -> None:
     published.learner.step(PROBE)
     version = published.engine.version + 1
-    Publisher(published.learner, published.engine, PROBE, exact=True).publish(version)
+    Publisher(published.learner, published.engine, [PROBE], exact=True).publish(version)
     prompt = Prompt(problem=Problem(problem_id="p", question="", reference=""), token_ids=PROBE[:40], ordinal=0)
     (answer,) = published.engine.sample(
         [Request(prompt=prompt, sample_index=0, seed=3, sampling=Sampling(max_tokens=20))]

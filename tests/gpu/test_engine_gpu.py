@@ -36,7 +36,7 @@ def test_updates_reach_an_engine_on_the_same_gpu(make: object, tmp_path: Path) -
     )
     learner = tiny_models.TinyLearner(model)
     probe = list(range(3, 60))
-    publisher = Publisher(learner, engine, probe, exact=False)
+    publisher = Publisher(learner, engine, [probe], exact=False)
     for version in range(1, 4):
         learner.step(probe)
         assert publisher.publish(version).probe_difference <= publisher.tolerance

@@ -1,0 +1,78 @@
+"""The publish proof's decisions. That real broken publishes trip it is shown in tests/e2e/test_publish.py."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from grpo.errors import PublishError
+from grpo.weights import BF16_CEILING, BF16_FLOOR, FP32_TOLERANCE, Publisher, Receipt, Tensors, fingerprint
+
+PROBES = [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+
+
+class Side:
+    """A learner and an engine in one: scores are -1 nat a token, but for what ``errors`` adds to a probe."""
+
+    def __init__(self, errors: dict[int, float] | None = None, size: float = 1.0) -> None:
+        self.version, self.errors, self.size = 0, errors or {}, size
+
+    def named_tensors(self) -> Tensors:
+        yield "weight", torch.ones(3)
+
+    def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        scores = np.full(len(token_ids) - 1, -self.size, np.float32)
+        scores[0] += self.errors.get(token_ids[0], 0.0)
+        return scores
+
+    def load(self, tensors: Tensors, version: int) -> Receipt:
+        self.version = version
+        return Receipt(version=version, hashes={name: fingerprint(tensor) for name, tensor in tensors})
+
+
+def test_a_difference_on_one_text_alone_is_a_near_tie_of_experts_and_passes() -> None:
+    publication = Publisher(Side(), Side({1: 0.3}), PROBES, exact=True).publish(1)
+    assert publication.probe_difference <= FP32_TOLERANCE
+
+
+@pytest.mark.parametrize("errors", [{1: 0.3, 4: 0.3}, {1: 0.3, 7: 2e-4}, {1: float("nan"), 4: float("nan")}])
+def test_a_difference_on_a_second_text_stops_the_run(errors: dict[int, float]) -> None:
+    with pytest.raises(PublishError, match=r"tensor weight; version sent 5, version held 5"):
+        Publisher(Side(), Side(errors), PROBES, exact=True).publish(5)
+
+
+def test_a_single_probe_has_no_second_opinion() -> None:
+    with pytest.raises(PublishError, match="probe texts score"):
+        Publisher(Side(), Side({1: 2e-4}), PROBES[:1], exact=True).publish(1)
+
+
+def test_rounding_is_allowed_for_in_proportion_to_the_size_of_a_log_probability() -> None:
+    assert Publisher(Side(size=20), Side({1: 1e-3}, size=20), PROBES[:1], exact=True).publish(1).num_tensors == 1
+    with pytest.raises(PublishError):
+        Publisher(Side(size=20), Side({1: 4e-3}, size=20), PROBES[:1], exact=True).publish(1)
+
+
+@pytest.mark.parametrize(("at_start", "tolerance"), [(0.0, BF16_FLOOR), (0.06, 0.09), (9.0, BF16_CEILING)])
+def test_the_bf16_tolerance_follows_from_the_start_within_bounds(at_start: float, tolerance: float) -> None:
+    errors = {1: at_start}  # on one of two tokens, so the mean is half
+    assert Publisher(Side(), Side(errors), PROBES, exact=False).tolerance == pytest.approx(tolerance, rel=1e-5)
+
+
+def test_an_engine_that_is_wrong_from_the_start_cannot_set_its_own_tolerance() -> None:
+    everywhere = {1: 9.0, 4: 9.0, 7: 9.0}
+    with pytest.raises(PublishError, match="probe texts score"):
+        Publisher(Side(), Side(everywhere), PROBES, exact=False).publish(0)
+
+
+@pytest.mark.parametrize("held", [0, 2])
+def test_an_engine_behind_or_ahead_of_what_was_sent_stops_the_run(held: int) -> None:
+    class Elsewhere(Side):
+        def load(self, tensors: Tensors, version: int) -> Receipt:
+            receipt = super().load(tensors, version)
+            self.version = held
+            return receipt
+
+    with pytest.raises(PublishError, match=f"version sent 1, version held {held}"):
+        Publisher(Side(), Elsewhere(), PROBES, exact=True).publish(1)
