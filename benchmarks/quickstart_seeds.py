@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.report import Row, at_least, at_most, print_report
-from benchmarks.runs import Run, evaluate, train
+from report import Row, at_least, at_most, print_report
+from runs import Run, evaluate, train
 
 RECIPE = "quickstart"
 RANDOM_REWARDS = "rewards=[{name: number, weight: 0, args: {extract: answer_tags}}, {name: random}]"

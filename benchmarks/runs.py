@@ -28,8 +28,8 @@ class Run:
         return [line for line in read_lines(self.folder / "metrics.jsonl") if "step_time" in line]
 
     def median(self, metric: str) -> float:
-        """Over the steps after the first two, which warm up."""
-        return median(step[metric] for step in self.steps()[2:])
+        """Over the steps after the first two, which warm up, and which learned something."""
+        return median(step[metric] for step in self.steps()[2:] if metric in step)
 
     @property
     def before(self) -> dict[str, float]:

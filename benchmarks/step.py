@@ -10,10 +10,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks.report import Row, at_most, print_report
-from benchmarks.runs import Run, train
+from report import Row, at_most, print_report
+from runs import Run, train
 
-PARTS = ("time/sample_s", "time/learn_s", "time/publish_s", "tokens_per_second/engine", "tokens_per_second/learner")
+TIMES = ("time/sample_s", "time/score_s", "time/learn_s", "time/publish_s")
+RATES = ("tokens_per_second/engine", "tokens_per_second/learner")
 UNMEASURED = ("evaluation.num_samples=1", "data.num_held_out=8")  # evaluation is not what is measured here
 SMOLLM2 = (
     "learner.dtype=bfloat16",
@@ -47,9 +48,10 @@ def part_rows(label: str, run: Run, *, seconds: float, gigabytes: float) -> list
     """The step's parts, medians over its steps but the first two."""
     step = run.median("step_time")
     rows = [at_most(f"{label}: step", step, "s", seconds)]
-    rows += [Row(f"{label}: {part}", run.median(part), "tokens/s" if "token" in part else "s") for part in PARTS]
-    waits = step - sum(run.median(part) for part in PARTS if part.startswith("time/"))
-    rows.append(Row(f"{label}: all else", waits, "s"))
+    rows += [Row(f"{label}: {part}", run.median(part), "s") for part in TIMES]
+    rows += [Row(f"{label}: {rate}", run.median(rate), "tokens/s") for rate in RATES]
+    rest = step - sum(run.median(part) for part in TIMES)
+    rows.append(Row(f"{label}: all else", rest, "s"))
     rows.append(Row(f"{label}: mean answer", run.median("completions/mean_length"), "tokens"))
     rows.append(at_most(f"{label}: peak memory", run.steps()[-1]["memory/peak_gb"], "GiB", gigabytes))
     return rows

@@ -18,7 +18,7 @@ RejectReason = Literal["zero_variance", "unscored"]
 class LedgerEntry:
     """The one end of one group.
 
-    >>> LedgerEntry(group_id="gsm8k/3#0", ordinal=3, end="rejected", reason="zero_variance", step=0).end
+    >>> LedgerEntry(group_id="gsm8k/3#0", ordinal=3, end="rejected", reason="zero_variance", step=1).end
     'rejected'
     """
 
@@ -26,7 +26,7 @@ class LedgerEntry:
     ordinal: int
     end: Literal["trained", "rejected"]
     reason: RejectReason | None
-    step: int  # the step that trained it, or that was being filled when it was rejected
+    step: int  # counted from 1: the step that trained it, or that was being filled when it was rejected
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Buffer:
 
     def admissible(self) -> int:
         """How many groups may be started now."""
-        return min(self._shortfall(), self._fresh_left() + self._refills_left())
+        return max(0, min(self._shortfall(), self._fresh_left() + self._refills_left()))
 
     def start(self) -> int:
         """Admit the next problem of the stream; returns its ordinal."""
@@ -125,5 +125,5 @@ class Buffer:
     def _end(
         self, group_id: str, ordinal: int, end: Literal["trained", "rejected"], reason: RejectReason | None
     ) -> None:
-        entry = LedgerEntry(group_id=group_id, ordinal=ordinal, end=end, reason=reason, step=self.step)
+        entry = LedgerEntry(group_id=group_id, ordinal=ordinal, end=end, reason=reason, step=self.step + 1)
         self._ledger.append(entry)

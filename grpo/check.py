@@ -1,13 +1,15 @@
 """What ``grpo check`` says of a recipe: resolved keys, the batch in words, evaluation, memory. Imports no torch."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from grpo.errors import RecipeError
+from grpo.errors import DataError, RecipeError
 from grpo.generators import GENERATORS, make_generator
 from grpo.memory import GB, Account, account_for, what_must_give
 from grpo.model_shape import EXACT, ModelShape, read_shape
 from grpo.recipe import Recipe, to_yaml
 from grpo.scoring import Scorer
+from grpo.sources import FILE_SUFFIXES
 
 
 def report(recipe: Recipe) -> str:
@@ -16,7 +18,7 @@ def report(recipe: Recipe) -> str:
     Raises:
         ModelError: ``model`` names a folder that holds no model.
         RecipeError: the longest sample is longer than the model's window, or a reward refuses its arguments.
-        DataError: a generator refuses its arguments.
+        DataError: a generator refuses its arguments, or a data file is missing.
     """
     _check_arguments(recipe)
     shape = read_shape(recipe.model)
@@ -36,8 +38,12 @@ def _check_arguments(recipe: Recipe) -> None:
     """Make what the recipe names by name, which refuses bad arguments, and let it go."""
     Scorer(recipe.rewards).close()
     for key, source in (("data.train", recipe.data.train), ("data.held_out", recipe.data.held_out)):
-        if source is not None and source.path in GENERATORS:
+        if source is None:
+            continue
+        if source.path in GENERATORS:
             make_generator(source.path, source.args, key=key)
+        elif source.path.endswith(FILE_SUFFIXES) and not Path(source.path).expanduser().is_file():
+            raise DataError(f"{key}.path = {source.path!r}: there is no such file. Give a file that exists")
 
 
 def check_window(recipe: Recipe, shape: ModelShape) -> None:
@@ -160,6 +166,8 @@ def _notes(recipe: Recipe) -> Iterator[str]:
             yield "and nothing corrects for that difference: consider old=recompute with importance_sampling_correction"
     elif learner.dtype == "bfloat16" and not algorithm.importance_sampling_correction:
         yield "bfloat16 engine and learner disagree a little: importance_sampling_correction=true corrects for it"
+    if recipe.num_gpus > 1:
+        yield f"num_gpus={recipe.num_gpus}: planned for, but this version runs one process on at most one GPU"
     if any(reward.name == "random" for reward in recipe.rewards):
         yield "the reward 'random' is a control: a run with it must not improve"
 

@@ -57,6 +57,7 @@ class CheckpointStore:
     def __init__(self, folder: Path, *, keep: int) -> None:
         assert keep >= 1, "the recipe's schema allows no other"
         self.folder, self.keep = folder, keep
+        self.newest_step: int | None = None  # of those that this process has saved
         self.damaged: list[str] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +88,7 @@ class CheckpointStore:
                 _move_into_place(writing, final)
                 pointer.replace(self.folder / LATEST)
                 _flush(self.folder)
+                self.newest_step = step
             finally:  # also on KeyboardInterrupt
                 written = _num_bytes(writing)
                 shutil.rmtree(writing, ignore_errors=True)

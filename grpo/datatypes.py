@@ -173,8 +173,6 @@ class Batch:
     """Samples packed end to end into rows, with nothing in between; one row is one micro-batch."""
 
     rows: tuple["Row", ...]
-    num_samples: int
-    num_loss_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,7 +122,7 @@ def _sample(
         for index in range(num_samples)
     ]
     scored: dict[tuple[str, int], ScoredCompletion] = {}
-    for completion in engine.sample(requests):  # scored while others are still being sampled
+    for completion in engine.sample(requests):
         scored[completion.prompt.group_id, completion.sample_index] = score(completion)
     lost = [(r.prompt.group_id, r.sample_index) for r in requests if (r.prompt.group_id, r.sample_index) not in scored]
     if lost:

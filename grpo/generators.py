@@ -1,7 +1,7 @@
 """Generated tasks, by name: problems without end or a finite set, made on the spot from an index.
 
 The split of a problem follows from the problem alone (a hash), so no seed and no argument can move a held-out
-problem into training. Problems that are the same but for the order of their numbers share a split.
+problem into training.
 """
 
 import difflib

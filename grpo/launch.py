@@ -1,7 +1,9 @@
 """Builds the parts of a run and puts them together: processes, devices, seeds, files."""
 
 import contextlib
+import functools
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +26,9 @@ from grpo.metrics import JsonlSink, Metrics, Sink, WandbSink
 from grpo.model_shape import read_shape
 from grpo.models import resolve_model
 from grpo.prompts import Prompts
-from grpo.recipe import Recipe, to_yaml
+from grpo.recipe import Recipe, check_resumable, parse_recipe, to_yaml
 from grpo.rollout import Rollout
-from grpo.run_folder import RunFolder
+from grpo.run_folder import RECIPE, RunFolder
 from grpo.scoring import Scorer
 from grpo.trainer import Trainer
 from grpo.weights import Publisher
@@ -51,10 +53,12 @@ def train(recipe: Recipe, *, resume: bool) -> Evaluation:
         stack.callback(scorer.close)
         dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
         prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
-        folder = RunFolder(Path(recipe.output_dir), resume=resume)
-        stack.callback(folder.close)
+        _check_prompts(dataset, prompts)
+        folder = stack.enter_context(_run_folder(recipe, resume))
         checkpoints = CheckpointStore(folder.checkpoints, keep=recipe.checkpoint.keep)
         checkpoint = checkpoints.latest() if resume else None
+        if checkpoint is not None:
+            check_resumable(parse_recipe((folder.path / RECIPE).read_text(encoding="utf-8")), recipe)
         folder.write_recipe(to_yaml(recipe))
         parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
         with _model(recipe, prompts, checkpoint) as (policy, engine):
@@ -81,7 +85,9 @@ def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
         UserError: ``target`` is neither, or something in the recipe is to mend.
     """
     _check_devices(recipe)
-    checkpoint = newest_complete(Path(target) / "checkpoints") if (Path(target) / "checkpoints").is_dir() else None
+    report = functools.partial(print, "checkpoint passed over:", file=sys.stderr)
+    folder = Path(target) / "checkpoints"
+    checkpoint = newest_complete(folder, report) if folder.is_dir() else None
     model = str(checkpoint) if checkpoint else target
     recipe = recipe.model_copy(update={"model": model})
     with contextlib.ExitStack() as stack:
@@ -115,7 +121,9 @@ class _Parts:
         learner = Learner(policy, recipe)
         sinks: list[Sink] = [JsonlSink(folder.metrics), console]
         if recipe.log.wandb != "off":
-            sinks.append(WandbSink(folder.path, project=recipe.log.project, mode=recipe.log.wandb))
+            sinks.append(
+                WandbSink(folder.path, project=recipe.log.project, mode=recipe.log.wandb, config=recipe.model_dump())
+            )
         return Trainer(
             recipe=recipe,
             rollout=Rollout(
@@ -135,6 +143,7 @@ class _Parts:
             learner=learner,
             publisher=Publisher(policy, engine, self.probes(), exact=_is_exact(recipe)),
             evaluate=lambda: self.evaluate(engine),
+            source=self.dataset.held_out[0].source,
             save_model=lambda path: self.save_model(policy, path),
             folder=folder,
             checkpoints=checkpoints,
@@ -222,6 +231,19 @@ def _model(recipe: Recipe, prompts: Prompts, checkpoint: Path | None) -> Iterato
 
 
 @contextlib.contextmanager
+def _run_folder(recipe: Recipe, resume: bool) -> Iterator[RunFolder]:
+    """The run folder; one that nothing was recorded in goes again when the user has something to mend first."""
+    folder = RunFolder(Path(recipe.output_dir), resume=resume)
+    try:
+        yield folder
+    except UserError:
+        folder.remove_if_unused()
+        raise
+    finally:
+        folder.close()
+
+
+@contextlib.contextmanager
 def _first_interrupt_stops(trainer: Trainer) -> Iterator[None]:
     """The first Ctrl-C finishes the step and saves; a second one ends the run where it stands."""
 
@@ -235,6 +257,18 @@ def _first_interrupt_stops(trainer: Trainer) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _check_prompts(dataset: Dataset, prompts: Prompts) -> None:
+    """Encode every problem of a finite dataset once, so that one that is too long is found now, not at its step.
+
+    Raises:
+        DataError: a prompt is longer than rollout.max_prompt_length.
+    """
+    for place, problem in enumerate(dataset.held_out):
+        prompts.encode(problem, ordinal=place, attempt=0)
+    for ordinal in range(dataset.train.size or 0):
+        prompts.encode(dataset.train.problem(ordinal)[0], ordinal=ordinal, attempt=0)
 
 
 def _check_devices(recipe: Recipe) -> None:

@@ -45,9 +45,8 @@ class Metric:
 
 METRICS = (
     # where the run stands
-    Metric("step", "updates", "Optimizer updates so far."),
+    Metric("num_updates", "updates", "Optimizer updates so far: num_minibatches a step."),
     Metric("version", "publishes", "Version of the weights that the engine holds: publishes so far."),
-    Metric("epoch", "passes", "Passes over the training problems so far, with the fraction of the current one."),
     Metric("num_tokens", "tokens", "Prompt and completion tokens that the learner has trained on since the start."),
     # rewards, over the scored answers of a step
     Metric("reward", "reward", "Mean over scored answers of the weighted sum of rewards."),
@@ -56,15 +55,11 @@ METRICS = (
     Metric("rewards/{name}/mean", "reward", "Mean of one reward function, before its weight."),
     Metric("rewards/{name}/std", "reward", "Standard deviation of one reward function, before its weight."),
     Metric("verdicts/{status}", "answers", "Verdicts of this status, over answers and reward functions."),
-    Metric("advantages/mean", "advantage", "Mean advantage of the answers learned from."),
     Metric("advantages/abs_mean", "advantage", "Mean size of the advantages of the answers learned from."),
     # completions
     Metric("completions/mean_length", "tokens", "Mean length of the sampled answers."),
     Metric("completions/min_length", "tokens", "Length of the shortest sampled answer."),
     Metric("completions/max_length", "tokens", "Length of the longest sampled answer."),
-    Metric("completions/mean_terminated_length", "tokens", "Mean length of the answers that ended by themselves."),
-    Metric("completions/min_terminated_length", "tokens", "Shortest answer that ended by itself."),
-    Metric("completions/max_terminated_length", "tokens", "Longest answer that ended by itself."),
     Metric("completions/clipped_ratio", "share", "Share of answers cut off at max_completion_length."),
     # groups: where they went
     Metric("groups/trained", "groups", "Groups that this step learned from."),
@@ -79,14 +74,8 @@ METRICS = (
     Metric("learning_rate", "1", "Learning rate of the last update."),
     Metric("entropy", "nats", "Mean entropy of the policy per trained token."),
     Metric("kl", "nats", "Mean k3 estimate of KL(policy || reference) per trained token."),
-    Metric("ratio/mean", "ratio", "Mean PPO ratio policy/old per trained token."),
-    Metric("ratio/max", "ratio", "Largest PPO ratio policy/old."),
     Metric("clip_ratio/low_mean", "share", "Share of trained tokens whose ratio was clipped at 1 - epsilon."),
-    Metric("clip_ratio/low_min", "share", "Smallest share clipped at 1 - epsilon among micro-batches."),
     Metric("clip_ratio/high_mean", "share", "Share of trained tokens whose ratio was clipped at 1 + epsilon_high."),
-    Metric("clip_ratio/high_max", "share", "Largest share clipped at 1 + epsilon_high among micro-batches."),
-    Metric("clip_ratio/region_mean", "share", "Share of trained tokens clipped on either side."),
-    Metric("max_vio", "ratio", "Mixture of experts: load of the busiest expert over the mean load, minus 1."),
     # how far the engine's log-probabilities are from the learner's
     Metric("sampling/sampling_logp_difference/mean", "nats", "Mean |old - behavior| log-probability."),
     Metric("sampling/sampling_logp_difference/p99", "nats", "99th percentile of |old - behavior|."),
@@ -94,7 +83,6 @@ METRICS = (
     Metric("sampling/importance_sampling_ratio/mean", "ratio", "Mean old/behavior ratio, before its cap."),
     Metric("sampling/importance_sampling_ratio/min", "ratio", "Smallest old/behavior ratio."),
     Metric("sampling/importance_sampling_ratio/max", "ratio", "Largest old/behavior ratio, before its cap."),
-    Metric("sampling/importance_sampling_ratio/capped", "share", "Share of tokens at importance_sampling_cap."),
     Metric("publish/probe_difference", "nats", "Largest difference of the probe text between learner and engine."),
     Metric("publish/num_tensors", "tensors", "Tensors of the last publish, each proven to have arrived."),
     Metric("publish/num_bytes", "bytes", "Bytes of the last publish."),
@@ -119,7 +107,6 @@ METRICS = (
     Metric("tokens_per_second/engine", "tokens/s", "Completion tokens sampled over time/sample_s."),
     Metric("tokens_per_second/learner", "tokens/s", "Prompt and completion tokens learned over time/learn_s."),
     Metric("memory/peak_gb", "GiB", "Peak resident memory of this process since its start."),
-    Metric("memory/gpu_peak_gb", "GiB", "Peak memory that torch allocated on the GPU since the start."),
 )
 
 

@@ -51,11 +51,7 @@ def pack(samples: Sequence[Sample], loss_type: LossType, *, max_completion_lengt
         _row(members, [samples[i] for i in members], [weights[i] for i in members])
         for members in first_fit_decreasing(lengths, row_tokens)
     )
-    return Batch(
-        rows=rows,
-        num_samples=len(samples),
-        num_loss_tokens=sum(int(sample.loss_mask_L.sum()) for sample in samples),
-    )
+    return Batch(rows=rows)
 
 
 def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """Problems -> scored Groups: sample G answers to each prompt, score each as it arrives."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,12 @@ class Rollout:
     sampling: Sampling
     num_generations: int
     seed: int
+    _seconds_scoring: float = 0.0
+
+    def take_seconds_scoring(self) -> float:
+        """Seconds spent on verdicts since the last call."""
+        seconds, self._seconds_scoring = self._seconds_scoring, 0.0
+        return seconds
 
     def sample(self, ordinals: Sequence[int]) -> Iterator[Group]:
         """Yield the group of each ordinal, complete and scored, in the order in which they complete.
@@ -37,7 +44,9 @@ class Rollout:
         requests = [request for ordinal in ordinals for request in self._requests(self.prompt_at(ordinal))]
         for completion in self.engine.sample(requests):
             members = unfinished[completion.prompt.ordinal]
+            started = time.perf_counter()
             members[completion.sample_index] = self.score(completion)
+            self._seconds_scoring += time.perf_counter() - started
             if len(members) == self.num_generations:
                 del unfinished[completion.prompt.ordinal]
                 yield Group(prompt=completion.prompt, members=tuple(members[i] for i in range(self.num_generations)))

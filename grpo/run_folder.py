@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -159,6 +160,13 @@ class RunFolder:
     def close(self) -> None:
         for file in self._files().values():
             file.close()
+
+    def remove_if_unused(self) -> None:
+        """Take away a folder in which nothing was recorded: a start that failed leaves nothing behind."""
+        self.close()
+        if any(_has_content(file) for file in self.path.rglob("*") if file != self.path / RECIPE):
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _files(self) -> dict[str, JsonLines]:
         return {name: getattr(self, name) for name in FILES}

@@ -25,6 +25,9 @@ class Progress:
     num_tokens: int = 0
     num_short_steps: int = 0  # steps that reached the cap on refilling
     before: dict[str, Any] | None = None  # the evaluation at the start, for the closing table
+    latest: dict[str, Any] | None = None  # the newest one, and the step that it was made at
+    latest_step: int = -1
+    alarmed: bool = False
 
 
 def run_state(learner: Learner, buffer: Buffer, progress: Progress) -> tuple[Tensors, dict[str, Any]]:

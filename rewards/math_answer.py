@@ -82,7 +82,11 @@ class MathAnswerVerifier:
         if span is None:
             verdict = _unparsed(f"no answer by {self.extract!r}")
         else:
-            verdict = self._judge(strip_markup(span), strip_markup(question.reference))
+            answer, reference = strip_markup(span), strip_markup(question.reference)
+            verdict = self._judge(answer, reference)
+            if verdict.status is Status.CORRECT and _restates(answer, reference, question.text):
+                reason = f"{shorten(answer)} restates the question"
+                verdict = Verdict(score=0.0, status=Status.WRONG, extracted=_spelled(answer), reason=reason)
         return replace(verdict, seconds=time.perf_counter() - started)
 
     def close(self) -> None:
@@ -146,6 +150,17 @@ class MathAnswerVerifier:
             return self._worker.ask(request)
         except WorkerDiedError:
             return self._worker.ask(request)
+
+
+def _restates(answer: str, reference: str, question: str) -> bool:
+    """Whether a right answer is but a piece of the question that is still to be worked out.
+
+    A number, or the reference as it is written, may well stand in the question.
+    """
+    squeezed = _squeeze(answer)
+    if parse_number(answer) is not None or squeezed == _squeeze(reference):
+        return False
+    return squeezed in _squeeze(question)
 
 
 def _compare_plain(answer: str, reference: str) -> bool | None:

@@ -125,7 +125,10 @@ def _magnitude(match: re.Match[str]) -> Fraction | None:
         return Fraction(int(match["frac_top"]), int(match["frac_bottom"]))
     if match["whole"] is not None:
         return _mixed(int(match["whole"]), int(match["mixed_top"]), int(match["mixed_bottom"]))
-    return _decimal(match["top"]) / (_decimal(match["bottom"]) if match["bottom"] else 1)
+    top, bottom = _decimal(match["top"]), _decimal(match["bottom"] or "1")
+    if match["bottom"] and (top / bottom).denominator == 1:
+        return None  # 48/2 is a problem, not its answer
+    return top / bottom
 
 
 def _mixed(whole: int, top: int, bottom: int) -> Fraction | None:

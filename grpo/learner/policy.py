@@ -4,6 +4,7 @@ Shapes: T packed tokens, N loss tokens among them, H hidden size, V vocabulary.
 """
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -81,6 +82,29 @@ class Policy:
             hidden_LH = self._hidden(ids, torch.arange(len(ids), device=self.device))
         logprobs, _ = self._logprobs_of(hidden_LH[:-1], ids[1:], 1.0)
         return cast(npt.NDArray[np.float32], logprobs.cpu().numpy())
+
+    @torch.no_grad()
+    def router_margin(self, token_ids: Sequence[int]) -> float:
+        """Least gap, over tokens and layers, between the probabilities of the last expert chosen and the next.
+
+        Infinite for a model without routers.
+        """
+        num_active = getattr(self.model.config, "num_experts_per_tok", None)
+        if num_active is None:
+            return math.inf
+        ids = torch.tensor(token_ids, device=self.device)
+        with packed_rows((0, len(ids))):
+            output = self.model.base_model(
+                input_ids=ids[None],
+                position_ids=torch.arange(len(ids), device=self.device)[None],
+                use_cache=False,
+                output_router_logits=True,
+            )
+        gaps = []
+        for logits in output.router_logits:
+            ranked = logits.float().softmax(-1).sort(-1, descending=True).values
+            gaps.append(float((ranked[:, num_active - 1] - ranked[:, num_active]).min()))
+        return min(gaps)
 
     @torch.no_grad()
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:

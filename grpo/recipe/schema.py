@@ -13,7 +13,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]  # at 1 a moving average never moves
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataSource(Section):

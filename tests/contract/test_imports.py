@@ -60,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "launch": COMMON
     | {"trainer", "rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "engine", "prompts", "data"}
     | {"scoring", "models", "model_shape", "check", "run_folder", "run_state", "console"},
-    "check": COMMON | {"memory", "model_shape", "scoring", "generators"},
+    "check": COMMON | {"memory", "model_shape", "scoring", "generators", "sources"},
     "cli": COMMON | {"launch", "check"},
     # of its own
     "rewards": set(),

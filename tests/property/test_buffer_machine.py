@@ -141,7 +141,7 @@ class BufferMachine(RuleBasedStateMachine):
         assert set(ended) == set(self.started_at) - self.in_flight - self.ready
         assert [entry.ordinal for entry in self.entries if entry.end == "rejected"] == self.rejected
         trained = [(entry.step, entry.ordinal) for entry in self.entries if entry.end == "trained"]
-        assert trained == [(step, ordinal) for step, taken in enumerate(self.trained) for ordinal in taken]
+        assert trained == [(step, ordinal) for step, taken in enumerate(self.trained, start=1) for ordinal in taken]
         assert sorted(trained) == sorted(trained, key=lambda pair: pair[1]), "consumed in problem order"
 
     def teardown(self) -> None:

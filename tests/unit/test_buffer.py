@@ -149,8 +149,8 @@ def test_the_ledger_names_each_end_and_its_step():
     buffer.take()
     entries = buffer.drain_ledger()
     assert [(entry.group_id, entry.ordinal, entry.end, entry.reason, entry.step) for entry in entries] == [
-        ("p/0#0", 0, "rejected", "unscored", 0),
-        ("p/1#0", 1, "trained", None, 0),
-        ("p/2#0", 2, "trained", None, 0),
+        ("p/0#0", 0, "rejected", "unscored", 1),
+        ("p/1#0", 1, "trained", None, 1),
+        ("p/2#0", 2, "trained", None, 1),
     ]
     assert buffer.drain_ledger() == []

@@ -198,17 +198,6 @@ def test_killed_at_any_instant_a_whole_one_is_found(tmp_path, seed):
     assert len(steps) <= 3  # one more than keep, where the kill came before the removal
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 1 MiB that really fills up."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting a small disk needs root: {done.stderr.strip()}")
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
-
-
 def write_file(num_bytes: int):
     return lambda folder: (folder / "model.bin").write_bytes(b"x" * num_bytes) and None
 

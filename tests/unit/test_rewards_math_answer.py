@@ -151,9 +151,32 @@ def test_long_texts_that_differ_at_their_end_are_not_the_same() -> None:
     verifier.close()
 
 
+@pytest.mark.parametrize(
+    ("answer", "reference", "question"),
+    [
+        (r"\sum_{k=1}^{100} k", "5050", r"What is $\sum_{k=1}^{100} k$?"),
+        ("14-(3+5)+2*6", "18", "14 - (3 + 5) + 2*6"),
+    ],
+)
+def test_a_piece_of_the_question_is_no_answer(answer: str, reference: str, question: str) -> None:
+    verifier = MathAnswerVerifier()
+    completion = f"<answer>{answer}</answer>"
+    verdict = verifier.verify(completion, Question(text=question, reference=reference))
+    assert (verdict.score, verdict.status) == (0.0, Status.WRONG)
+    assert "restates the question" in verdict.reason
+    verifier.close()
+
+
+def test_an_answer_written_as_the_reference_may_stand_in_the_question() -> None:
+    verifier = MathAnswerVerifier()
+    question = Question(text=r"Which is larger, $\sqrt{2}$ or $1.4$?", reference=r"\sqrt{2}")
+    assert verifier.verify(r"<answer>\sqrt{2}</answer>", question).score == 1.0
+    verifier.close()
+
+
 def test_plain_numbers_never_start_the_child() -> None:
     verifier = MathAnswerVerifier()
-    assert [judge(verifier, f"<answer>{text}</answer>", "4").extracted for text in ("4", "+4.0", "8/2", "5")] == [
+    assert [judge(verifier, f"<answer>{text}</answer>", "4").extracted for text in ("4", "+4.0", "4.00", "5")] == [
         *"444",
         "5",
     ]

@@ -82,7 +82,7 @@ def test_what_is_not_one_number(text: str) -> None:
     assert parse_number(text) is None
 
 
-@pytest.mark.parametrize("answer", ["4", "4.0", "+4", "4.", "8/2", " 4 ", "$4", r"\boxed{4}", "4 apples"])
+@pytest.mark.parametrize("answer", ["4", "4.0", "+4", "4.", " 4 ", "$4", r"\boxed{4}", "4 apples"])
 def test_equal_answers_are_right_and_one_vote(answer: str) -> None:
     verdict = NumberVerifier().verify(f"<answer>{answer}</answer>", Question(text="", reference="4"))
     assert (verdict.score, verdict.status, verdict.extracted) == (1.0, Status.CORRECT, "4")

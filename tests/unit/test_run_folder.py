@@ -149,6 +149,17 @@ def test_resuming_where_no_run_is_starts_one(tmp_path, make):
     assert folder.positions() == {"metrics": 0, "transcripts": 0, "ledger": 0, "evaluations": 0}
 
 
+def test_a_folder_in_which_nothing_was_recorded_goes_again_and_any_other_stays(tmp_path):
+    unused = RunFolder(tmp_path / "unused")
+    unused.write_recipe("model: tiny-base\n")
+    unused.remove_if_unused()
+    assert not (tmp_path / "unused").exists()
+    used = RunFolder(tmp_path / "used")
+    used.metrics.append({"step": 0})
+    used.remove_if_unused()
+    assert (tmp_path / "used" / "metrics.jsonl").stat().st_size > 0
+
+
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(UserError, match="is a file, not a folder"):
@@ -189,17 +200,6 @@ def test_a_file_that_lost_lines_stops_resuming_before_any_is_cut(tmp_path):
     with pytest.raises(CheckpointError, match=r"ledger\.jsonl has 0 bytes"):
         folder.truncate(positions)
     assert len(read(tmp_path / "metrics.jsonl")) == 2
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 1 MiB that really fills up."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting a small disk needs root: {done.stderr.strip()}")
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
 def test_a_full_disk_leaves_whole_lines_and_says_which_file(small_disk):

@@ -16,8 +16,11 @@ PROBES = [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
 class Side:
     """A learner and an engine in one: scores are -1 nat a token, but for what ``errors`` adds to a probe."""
 
-    def __init__(self, errors: dict[int, float] | None = None, size: float = 1.0) -> None:
-        self.version, self.errors, self.size = 0, errors or {}, size
+    def __init__(self, errors: dict[int, float] | None = None, size: float = 1.0, margin: float = 1e-7) -> None:
+        self.version, self.errors, self.size, self.margin = 0, errors or {}, size, margin
+
+    def router_margin(self, token_ids: Sequence[int]) -> float:
+        return self.margin
 
     def named_tensors(self) -> Tensors:
         yield "weight", torch.ones(3)
@@ -32,9 +35,16 @@ class Side:
         return Receipt(version=version, hashes={name: fingerprint(tensor) for name, tensor in tensors})
 
 
-def test_a_difference_on_one_text_alone_is_a_near_tie_of_experts_and_passes() -> None:
-    publication = Publisher(Side(), Side({1: 0.3}), PROBES, exact=True).publish(1)
-    assert publication.probe_difference <= FP32_TOLERANCE
+def test_a_difference_on_one_text_at_a_near_tie_of_experts_passes_and_is_counted() -> None:
+    publisher = Publisher(Side(), Side({1: 0.3}), PROBES, exact=True)
+    assert publisher.publish(1).probe_difference <= FP32_TOLERANCE
+    assert publisher.num_ties == 1
+
+
+@pytest.mark.parametrize("margin", [1e-4, float("inf")])
+def test_a_difference_on_one_text_without_a_near_tie_stops_the_run(margin: float) -> None:
+    with pytest.raises(PublishError, match="probe texts score 0.3"):
+        Publisher(Side(margin=margin), Side({1: 0.3}), PROBES, exact=True).publish(1)
 
 
 @pytest.mark.parametrize("errors", [{1: 0.3, 4: 0.3}, {1: 0.3, 7: 2e-4}, {1: float("nan"), 4: float("nan")}])

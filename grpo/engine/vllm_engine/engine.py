@@ -229,6 +229,7 @@ def _sampling_params(request: Request) -> SamplingParams:
         stop_token_ids=list(sampling.stop_token_ids),
         stop=list(sampling.stop),
         include_stop_str_in_output=True,
+        skip_special_tokens=False,  # a stop text may be a special token's
         detokenize=bool(sampling.stop),
         logprobs=0,  # the sampled token's alone
         flat_logprobs=True,

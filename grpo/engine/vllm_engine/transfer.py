@@ -63,9 +63,11 @@ class Slot:
         @wraps(loader)  # keeps the name by which vLLM knows a loader that it has wrapped
         def counted(*args: Any, **kwargs: Any) -> Any:
             tensor = args[1] if len(args) > 1 else kwargs["loaded_weight"]
-            self._came += tensor.numel()
             shard = kwargs.get("shard_id", kwargs.get("loaded_shard_id", args[2] if len(args) > 2 else None))
-            self._parts.add((kwargs.get("expert_id"), shard))
+            part = (kwargs.get("expert_id"), shard)
+            if part not in self._parts:  # a part that comes twice does not stand for one that never came
+                self._came += tensor.numel()
+            self._parts.add(part)
             return loader(*args, **kwargs)
 
         return counted
