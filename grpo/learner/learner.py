@@ -40,7 +40,8 @@ class Learner:
     def __init__(self, policy: Policy, recipe: Recipe) -> None:
         algorithm = recipe.algorithm
         self.policy = policy
-        self.optimizer = Optimizer(policy.model, recipe.learner)
+        max_updates = recipe.max_steps * algorithm.num_minibatches
+        self.optimizer = Optimizer(policy.model, recipe.learner, max_updates=max_updates)
         self.reference = policy.frozen_copy() if algorithm.beta else None
         self._recipe = recipe
         bypass = algorithm.old == "behavior"

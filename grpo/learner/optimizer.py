@@ -1,4 +1,4 @@
-"""AdamW with warm-up and gradient clipping, over the parameters or over their fp32 master copy."""
+"""AdamW with warm-up, decay and gradient clipping, over the parameters or over their fp32 master copy."""
 
 from collections.abc import Mapping
 
@@ -17,13 +17,14 @@ class Optimizer:
     master most of the update would be lost.)
     """
 
-    def __init__(self, model: nn.Module, settings: Learner) -> None:
+    def __init__(self, model: nn.Module, settings: Learner, *, max_updates: int) -> None:
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._parameters = named
         self._masters = {
             name: p if p.dtype == torch.float32 else p.detach().float().requires_grad_() for name, p in named.items()
         }
         self._settings = settings
+        self._max_updates = max_updates
         self._adamw = torch.optim.AdamW(
             list(self._masters.values()),
             lr=settings.learning_rate,
@@ -35,9 +36,14 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next update: linear warm-up, then constant."""
-        share = min(1.0, (self.num_updates + 1) / max(1, self._settings.warmup_steps))
-        return self._settings.learning_rate * share
+        """Of the next update: linear warm-up, then constant, or falling in a line that ends after the last update."""
+        warmup = self._settings.warmup_steps
+        if self.num_updates < warmup:
+            return self._settings.learning_rate * (self.num_updates + 1) / warmup
+        if self._settings.lr_scheduler_type == "constant":
+            return self._settings.learning_rate
+        left = max(1, self._max_updates - self.num_updates)
+        return self._settings.learning_rate * min(1.0, left / max(1, self._max_updates - warmup))
 
     def accumulate(self) -> None:
         """After each micro-batch's backward: add its gradients to the fp32 sum."""

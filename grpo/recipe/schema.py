@@ -80,6 +80,7 @@ class Algorithm(Section):
 class Learner(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     learning_rate: PositiveFloat
+    lr_scheduler_type: Literal["constant", "linear"] = "constant"  # after warm-up; linear falls to 0 at the last step
     warmup_steps: NonNegativeInt = 0
     weight_decay: NonNegativeFloat = 0.0
     adam_beta1: Decay = 0.9

@@ -14,7 +14,7 @@ BF16_STEP_BELOW_ONE = 2.0**-8
 def one_weight(dtype: torch.dtype, **settings: float) -> tuple[nn.Linear, Optimizer]:
     module = nn.Linear(1, 1, bias=False).to(dtype)
     nn.init.ones_(module.weight)
-    return module, Optimizer(module, make_recipe(learner={"max_grad_norm": 1e9} | settings).learner)
+    return module, Optimizer(module, make_recipe(learner={"max_grad_norm": 1e9} | settings).learner, max_updates=100)
 
 
 def step_with(module: nn.Linear, optimizer: Optimizer, gradient: float) -> float:
@@ -103,7 +103,7 @@ def test_a_restored_optimizer_takes_a_bit_equal_next_step(model_folder, tmp_path
 def test_a_frozen_parameter_is_left_alone():
     module = nn.Linear(2, 2)
     module.bias.requires_grad_(False)
-    optimizer = Optimizer(module, make_recipe().learner)
+    optimizer = Optimizer(module, make_recipe().learner, max_updates=100)
     before = module.bias.clone()
     module(torch.ones(1, 2)).sum().backward()
     optimizer.accumulate()
