@@ -110,3 +110,20 @@ def test_a_frozen_parameter_is_left_alone():
     optimizer.step()
     assert torch.equal(module.bias, before)
     assert not any(name.endswith("/bias") for name in optimizer.tensors())
+
+
+def test_the_learning_rate_rises_to_its_value_then_falls_in_a_line_to_the_last_update():
+    settings = make_recipe(learner={"learning_rate": 1.0, "warmup_steps": 2, "lr_scheduler_type": "linear"}).learner
+    optimizer = Optimizer(nn.Linear(2, 2), settings, max_updates=6)
+    rates = []
+    for update in range(8):
+        optimizer.num_updates = update
+        rates.append(optimizer.learning_rate)
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.25, 0.25])
+
+
+def test_a_constant_learning_rate_stays():
+    settings = make_recipe(learner={"learning_rate": 1.0, "warmup_steps": 2}).learner
+    optimizer = Optimizer(nn.Linear(2, 2), settings, max_updates=6)
+    optimizer.num_updates = 5
+    assert optimizer.learning_rate == 1.0
