@@ -38,7 +38,8 @@ rollout.max_refill_groups
 algorithm.loss_type algorithm.scale_rewards algorithm.epsilon algorithm.epsilon_high algorithm.beta
 algorithm.ref_update_steps algorithm.old algorithm.importance_sampling_correction algorithm.importance_sampling_cap
 algorithm.mask_truncated_completions algorithm.num_minibatches
-learner.dtype learner.learning_rate learner.lr_scheduler_type learner.warmup_steps learner.weight_decay learner.adam_beta1 learner.adam_beta2
+learner.dtype learner.learning_rate learner.lr_scheduler_type learner.warmup_steps learner.weight_decay
+learner.adam_beta1 learner.adam_beta2
 learner.max_grad_norm learner.row_tokens learner.gradient_checkpointing
 evaluation.every evaluation.num_samples evaluation.temperature evaluation.top_p
 checkpoint.every checkpoint.keep
