@@ -84,6 +84,7 @@ METRICS = (
     Metric("sampling/importance_sampling_ratio/min", "ratio", "Smallest old/behavior ratio."),
     Metric("sampling/importance_sampling_ratio/max", "ratio", "Largest old/behavior ratio, before its cap."),
     Metric("publish/probe_difference", "nats", "Largest difference of the probe text between learner and engine."),
+    Metric("publish/near_tie", "flag", "1 where a near-tie of experts set the first probe aside; the others agreed."),
     Metric("publish/num_tensors", "tensors", "Tensors of the last publish, each proven to have arrived."),
     Metric("publish/num_bytes", "bytes", "Bytes of the last publish."),
     # held-out problems

@@ -82,6 +82,7 @@ def publish_metrics(publication: Publication) -> dict[str, float]:
     return {
         "version": float(publication.version),
         "publish/probe_difference": publication.probe_difference,
+        "publish/near_tie": float(publication.near_tie),
         "publish/num_tensors": float(publication.num_tensors),
         "publish/num_bytes": float(publication.num_bytes),
         "time/publish_s": publication.seconds,

@@ -56,6 +56,7 @@ class Publication:
     num_tensors: int
     num_bytes: int
     probe_difference: float  # nats, the largest over the probe's tokens (per nat of size above one); bf16: the mean
+    near_tie: bool  # the first probe was set aside, and the others agreed
     seconds: float
 
 
@@ -108,7 +109,6 @@ class Publisher:
 
     def __init__(self, learner: Learner, engine: Engine, probes: Sequence[Sequence[int]], *, exact: bool) -> None:
         self._learner, self._engine, self._probes, self._exact = learner, engine, tuple(probes), exact
-        self.num_ties = 0  # publishes whose first probe was set aside for a near-tie of experts
         self.tolerance = FP32_TOLERANCE
         if not exact:
             margin = BF16_MARGIN * max(map(self._probe_difference, self._probes))
@@ -135,12 +135,13 @@ class Publisher:
         if not sent:  # the engine never asked: what should have arrived is still ours to name
             sent = {name: fingerprint(tensor) for name, tensor in self._learner.named_tensors()}
         self._check_receipt(receipt, sent, version)
-        difference = self._check_probe(receipt, version)
+        difference, near_tie = self._check_probe(receipt, version)
         return Publication(
             version=version,
             num_tensors=len(sent),
             num_bytes=num_bytes,
             probe_difference=difference,
+            near_tie=near_tie,
             seconds=time.perf_counter() - started,
         )
 
@@ -160,16 +161,16 @@ class Publisher:
                 "the engine holds another version", tensor=next(iter(sent)), version_sent=version, version_held=held
             )
 
-    def _check_probe(self, receipt: Receipt, version: int) -> float:
+    def _check_probe(self, receipt: Receipt, version: int) -> tuple[float, bool]:
+        """The difference that counted, and whether a near-tie of experts set the first probe aside."""
         difference = self._probe_difference(self._probes[0])
         if difference <= self.tolerance:
-            return difference
+            return difference, False
         others = []
         if self._learner.router_margin(self._probes[0]) < ROUTER_TIE:
             others = [self._probe_difference(probe) for probe in self._probes[1:]]
         if others and all(other <= self.tolerance for other in others):  # a NaN fails too
-            self.num_ties += 1
-            return max(others)
+            return max(others), True
         suspect = next(iter(receipt.repacked), next(iter(receipt.hashes)))
         message = (
             f"the right bytes arrived, yet probe texts score {max([difference, *others]):.3g} nats apart (allowed "
