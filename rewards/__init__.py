@@ -6,63 +6,45 @@
 'correct'
 """
 
-import difflib
-import inspect
-from collections.abc import Callable, Iterable
-
 from rewards.countdown import CountdownVerifier
-from rewards.form import FormatVerifier, LengthVerifier
+from rewards.format import FormatVerifier
+from rewards.instructions import InstructionsVerifier
+from rewards.json_schema import JsonSchemaVerifier
+from rewards.judged_length import CosineLengthVerifier, GroupLengthVerifier
+from rewards.language import LanguageVerifier
+from rewards.length import LengthVerifier
 from rewards.math_answer import MathAnswerVerifier
 from rewards.number import NumberVerifier
+from rewards.plugin import PluginVerifier, installed_rewards
 from rewards.random_control import RandomVerifier
-from rewards.verdict import Question, Status, Verdict, Verifier
+from rewards.reasoning_gym_task import ReasoningGymVerifier
+from rewards.registry import VERIFIERS, make_verifier
+from rewards.repetition import RepetitionVerifier
+from rewards.reward_function import reward
+from rewards.verdict import JointVerifier, Question, Status, Verdict, Verifier
 
 __all__ = [
     "VERIFIERS",
+    "CosineLengthVerifier",
     "CountdownVerifier",
     "FormatVerifier",
+    "GroupLengthVerifier",
+    "InstructionsVerifier",
+    "JointVerifier",
+    "JsonSchemaVerifier",
+    "LanguageVerifier",
     "LengthVerifier",
     "MathAnswerVerifier",
     "NumberVerifier",
+    "PluginVerifier",
     "Question",
     "RandomVerifier",
+    "ReasoningGymVerifier",
+    "RepetitionVerifier",
     "Status",
     "Verdict",
     "Verifier",
+    "installed_rewards",
     "make_verifier",
+    "reward",
 ]
-
-VERIFIERS: dict[str, Callable[..., Verifier]] = {
-    "number": NumberVerifier,
-    "math_answer": MathAnswerVerifier,
-    "countdown": CountdownVerifier,
-    "format": FormatVerifier,
-    "length": LengthVerifier,
-    "random": RandomVerifier,
-}
-
-
-def make_verifier(name: str, **args: object) -> Verifier:
-    """The verifier of that name.
-
-    Raises:
-        ValueError: no verifier has the name, it takes no such argument, lacks one, or refuses a value; the message
-            says which, what is allowed, and the nearest match.
-    """
-    if name not in VERIFIERS:
-        raise ValueError(f"no verifier is named {name!r}: {_allowed(name, VERIFIERS)}")
-    parameters = inspect.signature(VERIFIERS[name]).parameters
-    for key in args:
-        if key not in parameters:
-            raise ValueError(f"verifier {name!r} takes no argument {key!r}: {_allowed(key, parameters)}")
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in args:
-            raise ValueError(f"verifier {name!r} needs the argument {key!r}: {_allowed(key, parameters)}")
-    return VERIFIERS[name](**args)
-
-
-def _allowed(given: str, names: Iterable[str]) -> str:
-    names = list(names)
-    nearest = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest and nearest[0] != given else ""
-    return f"allowed are {', '.join(names)}{hint}"

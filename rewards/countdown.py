@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from rewards.extract import extractor
 from rewards.number import parse_number, shorten
-from rewards.verdict import Question, Status, Verdict
+from rewards.verdict import Placement, Question, Scope, Status, Verdict
 
 PARSED_SCORE = 0.1
 MAX_CHARACTERS = 300
@@ -64,6 +64,8 @@ class CountdownVerifier:
     """Reads the columns ``nums`` (whole numbers) and ``target``; without ``target`` the reference is the target."""
 
     name = "countdown"
+    scope: Scope = "sample"
+    placement: Placement = "inline"
 
     def __init__(self, *, extract: str = "answer_tags") -> None:
         """Raises ValueError where ``extract`` names no search of ``rewards.extract``."""

@@ -19,7 +19,7 @@ _BRACES = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{|\\.|[{}]", re.DOTALL)
 _JOIN = re.compile(r"[\s$*]*(,|,?\s*(?:and|or|\\text\{\s*(?:and|or)\s*\}))[\s$*]*")
 _MAX_JOIN = 24  # characters between two boxes that may still be one answer
 _MAX_LISTED = 64  # boxes in one answer
-_FINAL_ANSWER = re.compile(r"final\s{1,8}answer(?:\s{1,8}is)?[\s:*]*", re.IGNORECASE)
+_FINAL_ANSWER = re.compile(r"(?:final\s{1,8}answer(?:\s{1,8}is)?|the\s{1,8}answer\s{1,8}is)[\s:*]*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 _HASHES = "####"
 
@@ -78,6 +78,19 @@ def final_answer(text: str) -> str | None:
     return _unbox(text[start : stop.start() if stop else len(text)].strip(" *")) or None
 
 
+def auto(text: str) -> str | None:
+    """The first of these that finds something: the last box, answer tags, the final answer, ``####``.
+
+    >>> auto("<answer>3</answer>"), auto("The final answer is 4.")
+    ('3', '4')
+    """
+    for search in (boxed, answer_tags, final_answer, hashes):
+        span = search(text)
+        if span is not None:
+            return span
+    return None
+
+
 def hashes(text: str) -> str | None:
     """What follows the last ``####`` on its line, as GSM8K marks its answers.
 
@@ -115,6 +128,7 @@ EXTRACTORS: dict[str, Callable[[str], str | None]] = {
     "last_number": last_number,
     "first_number": first_number,
     "whole": whole,
+    "auto": auto,
 }
 
 

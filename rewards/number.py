@@ -1,71 +1,99 @@
 r"""Numbers compared exactly, as fractions: no float takes part, so 0.1 + 0.2 surprises do not exist.
 
 What counts as one number: an integer, a decimal, a fraction ``a/b`` or ``\frac{a}{b}``, a mixed number ``1 1/4``;
-with sign, thousands separators, currency sign, percent sign or a unit in words (``70,000 dollars``). A percent sign
-is dropped on both sides. ``4 or 5``, ``3x`` and ``2^10`` are no number.
+with sign, thousands separators, currency sign, percent sign or a unit in words (``70,000 dollars``). ``parse_number``
+drops the unit. ``4 or 5``, ``3x``, ``2^10`` and ``18 but it may be twelve`` are no number.
 """
 
 import re
 import time
 from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
 
 from rewards.extract import UNSIGNED, extractor
-from rewards.verdict import Question, Status, Verdict
+from rewards.unit import unit_of
+from rewards.verdict import Placement, Question, Scope, Status, Verdict
 
 MAX_CHARACTERS = 200  # of one number; longer is no answer that a person would write
 _SPACED = r"[0-9]{1,3}(?:[ ][0-9]{3}){1,12}"
 _VALUE = re.compile(
     rf"""
     (?:[a-zA-Z]\w{{0,20}}\s?=\s?)?                      # x =
-    (?P<sign>[+-]?)\s?[$€£¥]?\s?(?P<inner>[+-]?)
+    (?P<sign>[+-]?)\s?(?P<currency>[$€£¥]?)\s?(?P<inner>[+-]?)
     (?:
         \\[dt]?frac\s?\{{\s?(?P<frac_top>-?[0-9]+)\s?\}}\s?\{{\s?(?P<frac_bottom>[0-9]+)\s?\}}
       | (?P<whole>[0-9]+)\s(?P<mixed_top>[0-9]+)\s?/\s?(?P<mixed_bottom>[0-9]+)
       | (?P<top>{_SPACED}|{UNSIGNED})(?:\s?/\s?(?P<bottom>{UNSIGNED}))?
     )
-    (?P<percent>\s?%)?
-    (?P<unit>\s?[$€£¥°]|\s[A-Za-z][A-Za-z'°./\ -]{{0,40}})?
+    (?P<unit>\s?[%$€£¥¢°]|\s?[%°]?\s[A-Za-z][A-Za-z'°./²³^0-9\ -]{{0,40}})?
     \.?
     """,
     re.VERBOSE,
-)
-_NOT_UNITS = (
-    "or and not to through versus vs nor either neither maybe possibly plus minus times over squared cubed factorial "
-    "hundred thousand million billion dozen half i e pi x y z n"
 )
 _NEGATIVE_SPACE = re.compile(r"\\!\s{0,8}")  # 11,\! 111,\! 100
 _MARKUP = str.maketrans({"\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "`": None})
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
 
 
+class Quantity(NamedTuple):
+    """A number and its unit, canonical where it is known (``rewards.unit``), empty where there is none to compare."""
+
+    value: Fraction
+    unit: str
+
+
 def parse_number(text: str) -> Fraction | None:
-    """The exact value of a text that is one number and nothing else, else None.
+    """The exact value of a text that is one number and nothing else, whatever its unit; else None.
 
     >>> parse_number("-1,234.50"), parse_number("4 or 5")
     (Fraction(-2469, 2), None)
     """
+    quantity = quantity_of(text)
+    return None if quantity is None else quantity.value
+
+
+@lru_cache(maxsize=1024)  # a group's answers repeat, and share their reference
+def quantity_of(text: str) -> Quantity | None:
+    """As ``parse_number``, with the unit.
+
+    >>> quantity_of("$5"), quantity_of("5 apples"), quantity_of("18 but it may be twelve")
+    (Quantity(value=Fraction(5, 1), unit='dollar'), Quantity(value=Fraction(5, 1), unit=''), None)
+    """
     if len(text) > MAX_CHARACTERS:
         return None
     match = _VALUE.fullmatch(strip_markup(text))
-    if match is None or _is_no_unit(match["unit"]):
+    if match is None or (match["sign"] and match["inner"]):
+        return None
+    units = [unit_of(match[name]) for name in ("currency", "unit") if match[name]]
+    unit = _join_units(units)
+    if unit is None:
         return None
     try:
         magnitude = _magnitude(match)
     except ZeroDivisionError:
         return None
-    if magnitude is None or (match["sign"] and match["inner"]):
+    if magnitude is None:
         return None
-    return -magnitude if "-" in (match["sign"], match["inner"]) else magnitude
+    return Quantity(-magnitude if "-" in (match["sign"], match["inner"]) else magnitude, unit)
+
+
+def _join_units(units: list[str | None]) -> str | None:
+    """One unit of those before and behind a number: ``$5 per hour`` is dollars per hour, ``$5 euros`` is nothing."""
+    if len(units) < 2 or units[1] in ("", units[0]):
+        return units[0] if units else ""
+    first, second = units
+    return f"{first}{second}" if first is not None and second is not None and second.startswith("/") else None
 
 
 def strip_markup(text: str) -> str:
     r"""Without what typesets a value but is no part of it: ``$ $``, ``**``, thin spaces, ``{,}``, ``\%``."""
-    text = _NEGATIVE_SPACE.sub("", text.translate(_MARKUP)).replace("{,}", ",")
-    text = text.replace("\\%", "%").replace("\\$", "$").replace("\\,", " ").strip()
+    text = _NEGATIVE_SPACE.sub("", text.translate(_MARKUP)).replace("{,}", ",").strip()
     for opening, closing in _DELIMITERS:
-        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
-            text = text[len(opening) : -len(closing)].strip()
-    return text
+        inner = text[len(opening) : -len(closing)]
+        if inner and text.startswith(opening) and text.endswith(closing) and opening not in inner.replace("\\$", ""):
+            text = inner.strip()
+    return text.replace("\\%", "%").replace("\\$", "$").replace("\\,", " ").strip()
 
 
 class NumberVerifier:
@@ -79,6 +107,8 @@ class NumberVerifier:
     """
 
     name = "number"
+    scope: Scope = "sample"
+    placement: Placement = "inline"
 
     def __init__(self, *, extract: str = "answer_tags") -> None:
         """Raises ValueError where ``extract`` names no search of ``rewards.extract``."""
@@ -114,10 +144,6 @@ class NumberVerifier:
 def shorten(text: str, limit: int = 60) -> str:
     """``text`` quoted, cut to ``limit`` characters: reasons are logged, and answers may be floods."""
     return repr(text if len(text) <= limit else text[:limit] + "…")
-
-
-def _is_no_unit(unit: str | None) -> bool:
-    return unit is not None and not set(_NOT_UNITS.split()).isdisjoint(unit.lower().replace(".", " ").split())
 
 
 def _magnitude(match: re.Match[str]) -> Fraction | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from rewards.verdict import Question, Status, Verdict
+from rewards.verdict import Placement, Question, Scope, Status, Verdict
 
 
 class RandomVerifier:
@@ -12,6 +12,8 @@ class RandomVerifier:
     """
 
     name = "random"
+    scope: Scope = "sample"
+    placement: Placement = "inline"
 
     def __init__(self, *, seed: int = 0, share: float = 0.5) -> None:
         """Raises ValueError unless ``seed`` is a whole number and ``share`` lies between 0 and 1."""

@@ -9,6 +9,7 @@ own timer of CPU time, whose signal keeps its default action: the kernel ends th
 too. CPU time and not wall time, so that a loaded machine gives the same verdict.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -22,7 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,18 @@ class WorkerDiedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one request may use. ``wall_s`` is only the backstop of ``cpu_s``: sleep and stopped processes."""
+    """What one request may use. ``wall_s`` is only the backstop of ``cpu_s``: sleep and stopped processes.
+
+    ``memory_bytes`` bounds the address space of the whole process; with ``on_top`` that beyond what the process has
+    when it is ready, for modules that import who knows what. ``trusted`` children are a user's own code: they may write
+    files, and see the environment (a judge's keys).
+    """
 
     cpu_s: float = 4.0
     wall_s: float = 60.0
-    memory_bytes: int = 1 << 30  # address space of the whole process
+    memory_bytes: int = 1 << 30
+    on_top: bool = False
+    trusted: bool = False
 
 
 class Worker:
@@ -59,9 +67,12 @@ class Worker:
     closes, when the owner is killed.
     """
 
-    def __init__(self, module: str, limits: Limits) -> None:
+    def __init__(self, module: str, limits: Limits, arguments: tuple[str, ...] = ()) -> None:
+        """``arguments``: what the module's process gets on its command line after the limits."""
         self.module = module
         self.limits = limits
+        self.num_replaced = 0  # children that died or were killed past a limit
+        self._arguments = arguments
         self._lock = threading.Lock()
         self._child: _Child | None = None
 
@@ -73,16 +84,30 @@ class Worker:
             WorkerDiedError: the process ended otherwise, or could not start.
         """
         with self._lock:
-            if self._child is None or self._child.owner != os.getpid():
-                self._child = _Child(self.module, self.limits)
+            child = self._living()
             answered = False
             try:
-                reply = self._child.ask(request, self.limits.wall_s)
-                answered = True
+                reply = child.ask(request, self.limits.wall_s)
+                answered = not reply.get("retire")
             finally:
                 if not answered:  # after an interrupt too: its reply would be read as the next one's
                     self._drop()
+                    self.num_replaced += 1
             return reply
+
+    def greeting(self) -> Message:
+        """What the child said when it was ready; starts one if there is none.
+
+        Raises:
+            WorkerDiedError: it could not start.
+        """
+        with self._lock:
+            return self._living().greeting
+
+    def _living(self) -> "_Child":
+        if self._child is None or self._child.owner != os.getpid():
+            self._child = _Child(self.module, self.limits, self._arguments)
+        return self._child
 
     @property
     def pid(self) -> int | None:
@@ -90,7 +115,9 @@ class Worker:
         return None if self._child is None else self._child.process.pid
 
     def close(self) -> None:
-        """End and reap the child; idempotent. A later request starts another."""
+        """End and reap the child, at once also amid a request; idempotent. A later request starts another."""
+        if (child := self._child) is not None:
+            child.kill()  # whoever waits for its reply, holding the lock, learns of it from the pipe
         with self._lock:
             self._drop()
 
@@ -103,22 +130,27 @@ class Worker:
 class _Child:
     """One process, from its start to its reaping."""
 
-    def __init__(self, module: str, limits: Limits) -> None:
+    def __init__(self, module: str, limits: Limits, arguments: tuple[str, ...]) -> None:
         self.owner = os.getpid()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, repr(limits.cpu_s), str(limits.memory_bytes)],
+            [sys.executable, "-P", "-m", module, json.dumps(asdict(limits)), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env=_environment(),
+            env=_environment(trusted=limits.trusted),
             start_new_session=True,  # an interrupt at the keyboard is the owner's to handle
         )
         self.end = weakref.finalize(self, _end, self.process, self.owner)  # also runs at exit
-        greeting = self._receive(time.monotonic() + _START_S)
-        if "ready" not in greeting:
+        self.greeting = self._receive(time.monotonic() + _START_S)
+        if "ready" not in self.greeting:
             self.end()
-            raise WorkerDiedError(f"{module} could not start: {greeting.get('error')}")
+            raise WorkerDiedError(f"{module} could not start: {self.greeting.get('error')}")
+
+    def kill(self) -> None:
+        """Without reaping: ``end`` does that."""
+        if self.owner == os.getpid():
+            _kill_group(self.process.pid)
 
     def ask(self, request: Message, wall_s: float) -> Message:
         assert self.process.stdin is not None
@@ -169,23 +201,30 @@ def serve(handle: Callable[[Message], Message], *, ready: Message) -> None:
 
     Standard output is taken for the replies alone; what libraries print goes nowhere.
     """
-    cpu_s, memory_bytes = float(sys.argv[1]), int(sys.argv[2])
+    limits = Limits(**json.loads(sys.argv[1]))
     owner = os.getppid()
     replies = os.dup(1)
     os.dup2(2, 1)
-    _set_process_limits(memory_bytes)
+    _set_process_limits(limits)
     _write(replies, _frame(ready))
     while (request := _next_request(owner)) is not None:
-        _start_clock(cpu_s)
+        _start_clock(limits.cpu_s)
         reply = handle(request)
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         _write(replies, _frame(reply))
 
 
-def _set_process_limits(memory_bytes: int) -> None:
+def _set_process_limits(limits: Limits) -> None:
+    memory_bytes = limits.memory_bytes + (address_space() if limits.on_top else 0)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if not limits.trusted:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def address_space() -> int:
+    """Bytes that this process has mapped."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def _start_clock(cpu_s: float) -> None:
@@ -231,15 +270,26 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _frame(message: Message) -> bytes:
-    body = json.dumps(message).encode()
+    body = json.dumps(message, default=_plain).encode()
     return _HEADER.pack(len(body)) + body
 
 
-def _environment() -> dict[str, str]:
+def _plain(value: Any) -> Any:
+    """Arrays of a dataset's columns as lists, dates and the like as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _environment(*, trusted: bool) -> dict[str, str]:
     """A fixed hash seed, because the order in which sympy tries things depends on it, and verdicts must repeat."""
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    kept = {name: value for name, value in os.environ.items() if trusted or name in _INHERITED}
     paths = [str(Path(__file__).resolve().parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+
+
+def _kill_group(pid: int) -> None:
+    """A child leads its own group, so that what it started goes with it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
@@ -247,7 +297,8 @@ def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     if owner == os.getpid():
-        process.kill()
+        if process.returncode is None:
+            _kill_group(process.pid)
         process.wait()
     process.stdin.close()
     process.stdout.close()

@@ -1,5 +1,6 @@
 """Verifiers never raise on any text, score within their range, and repeat themselves."""
 
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -52,7 +53,35 @@ PIECES = [
         "\x00",
     ),
 ]
+FLOODS = (
+    "{",
+    "}",
+    r"\boxed{",
+    r"\boxed{1},",
+    ",234",
+    "$",
+    "<answer>",
+    "</answer>",
+    "<answer>1</answer>",
+    "(",
+    "1 ",
+    "**",
+)
+FLOODS = (*FLOODS, r"\frac", "is ", "½", "^", "-", "####", "final answer is ", r"\text{", "a", ".", "1/", "\u0664")
 TEXTS = st.one_of(st.text(max_size=200), st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+_LEAVES = st.sampled_from(["x", "y", "2", "7", "0.5", r"\pi", "e", "i", r"\sqrt{3}", r"\frac{1}{3}", "a_1"])
+MATHEMATICS = st.recursive(
+    _LEAVES,
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map(lambda parts: rf"({parts[0]} + {parts[1]})"),
+        st.tuples(inner, inner).map(lambda parts: rf"({parts[0]})({parts[1]})"),
+        st.tuples(inner, inner).map(lambda parts: rf"\frac{{{parts[0]}}}{{{parts[1]} + 9}}"),
+        inner.map(lambda part: rf"({part})^2"),
+        inner.map(lambda part: rf"\sqrt{{{part}}}"),
+        inner.map(lambda part: rf"\sin({part})"),
+    ),
+    max_leaves=6,
+)
 ARGUMENTS: dict[str, list[dict[str, object]]] = {
     "number": [{"extract": name} for name in EXTRACTORS],
     "countdown": [{"extract": name} for name in EXTRACTORS],
@@ -91,6 +120,26 @@ def test_math_answers_never_raise(math: MathAnswerVerifier, text: str, reference
     assert verdict.score in (0.0, 1.0, None)
     against_any = math.verify(text, Question(text="", reference=reference))
     assert against_any.score in (0.0, 1.0, None)
+
+
+@given(unit=st.sampled_from(FLOODS), extract=st.sampled_from(sorted(EXTRACTORS)))
+@settings(max_examples=40, deadline=None)
+def test_a_flood_of_a_megabyte_is_answered_in_linear_time(unit: str, extract: str) -> None:
+    verifier = MathAnswerVerifier(extract=extract)
+    started = time.process_time()
+    verdict = verifier.verify(unit * (2**20 // len(unit)), QUESTION)
+    assert time.process_time() - started < 2.0
+    assert verdict.score is not None
+    assert verifier.pool.pids == []
+
+
+@given(text=MATHEMATICS)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_mathematics_is_its_own_answer_and_not_one_more_than_itself(math: MathAnswerVerifier, text: str) -> None:
+    own = math.verify(f"${text}$", Question(text="", reference=text))
+    assert own.status is Status.CORRECT
+    more = math.verify(f"{text} + 1", Question(text="", reference=text))
+    assert more.score == 0.0, more
 
 
 @given(text=TEXTS)

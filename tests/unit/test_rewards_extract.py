@@ -4,7 +4,17 @@ import time
 
 import pytest
 
-from rewards.extract import EXTRACTORS, answer_tags, boxed, extractor, final_answer, first_number, hashes, last_number
+from rewards.extract import (
+    EXTRACTORS,
+    answer_tags,
+    auto,
+    boxed,
+    extractor,
+    final_answer,
+    first_number,
+    hashes,
+    last_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +64,7 @@ def test_boxed_balances_braces_and_joins_listed_boxes(text: str, span: str | Non
         ("final answer is 1\nfinal answer is 2\n", "2"),
         ("final answer is", None),
         ("it is 3", None),
+        ("So the answer is 12.", "12"),
     ],
 )
 def test_final_answer_reads_to_the_end_of_the_sentence(text: str, span: str | None) -> None:
@@ -75,6 +86,20 @@ def test_final_answer_reads_to_the_end_of_the_sentence(text: str, span: str | No
 )
 def test_bare_numbers(text: str, first: str | None, last: str | None) -> None:
     assert (first_number(text), last_number(text)) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        (r"the final answer is 3, so \boxed{4}", "4"),
+        ("<answer>4</answer> the final answer is 3", "4"),
+        ("The final answer is 4.", "4"),
+        ("2 + 2\n#### 4", "4"),
+        ("it is 4", None),
+    ],
+)
+def test_auto_prefers_what_is_marked_most_clearly(text: str, span: str | None) -> None:
+    assert auto(text) == span
 
 
 def test_hashes_reads_the_last_marked_line() -> None:

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from rewards import NumberVerifier, Question, Status
-from rewards.number import parse_number
+from rewards.number import parse_number, quantity_of
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,10 @@ from rewards.number import parse_number
         ("70,000 dollars", 70000),
         ("x = 5", 5),
         ("5 km/h.", 5),
+        ("5 cm^2", 5),
+        ("5 square meters", 5),
+        ("90°", 90),
+        ("5 red apples", 5),
     ],
 )
 def test_one_number_is_read_exactly(text: str, value: Fraction | int) -> None:
@@ -50,6 +54,11 @@ def test_one_number_is_read_exactly(text: str, value: Fraction | int) -> None:
         "",
         "4 or 5",
         "4 or five",
+        "18 but it may be twelve",
+        "4 is correct please",
+        "4 if x",
+        "4 a b c d e f",
+        "$4 euros",
         "4, 5",
         "4 5",
         "4 10/3",
@@ -80,6 +89,16 @@ def test_one_number_is_read_exactly(text: str, value: Fraction | int) -> None:
 )
 def test_what_is_not_one_number(text: str) -> None:
     assert parse_number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [("$5", "dollar"), ("5 cm", "cm"), ("5%", "percent"), ("5", ""), ("5 apples", ""), ("90°", "degree")],
+)
+def test_the_unit_is_named(text: str, unit: str) -> None:
+    quantity = quantity_of(text)
+    assert quantity is not None
+    assert quantity.unit == unit
 
 
 @pytest.mark.parametrize("answer", ["4", "4.0", "+4", "4.", " 4 ", "$4", r"\boxed{4}", "4 apples"])
