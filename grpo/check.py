@@ -36,7 +36,7 @@ def report(recipe: Recipe) -> str:
 
 def _check_arguments(recipe: Recipe) -> None:
     """Make what the recipe names by name, which refuses bad arguments, and let it go."""
-    Scorer(recipe.rewards).close()
+    Scorer(recipe.rewards, recipe.scoring).close()
     for key, source in (("data.train", recipe.data.train), ("data.held_out", recipe.data.held_out)):
         if source is None:
             continue
@@ -106,12 +106,21 @@ def _evaluation(recipe: Recipe) -> Iterator[str]:
         f"{num_held_out:,} held-out problems x {_count(evaluation.num_samples, 'answer')} = "
         f"{num_held_out * evaluation.num_samples:,} answers at the start, at the end{when}"
     )
-    judge, *others = (reward.name for reward in recipe.rewards)
-    yield f"an answer is right where '{judge}', the first reward in the list, says correct"
-    if others:
-        yield f"in training its score adds to those of: {', '.join(others)} (by weight)"
+    yield f"an answer is right where '{recipe.rewards[0].label}', the first reward in the list, says correct"
+    yield f"reward = {_reward_formula(recipe)}"
     source = recipe.data.held_out
     yield f"held-out problems come from {source.path if source else recipe.data.train.path + ', set apart'}"
+
+
+def _reward_formula(recipe: Recipe) -> str:
+    gates = [reward.label for reward in recipe.rewards if reward.gate]
+    terms = [
+        reward.label if reward.weight == 1 else f"{reward.weight:g} x {reward.label}"
+        for reward in recipe.rewards
+        if not reward.gate
+    ]
+    total = " + ".join(terms)
+    return " x ".join([*gates, f"({total})" if gates and len(terms) > 1 else total])
 
 
 def _memory(recipe: Recipe, shape: ModelShape | None) -> Iterator[str]:

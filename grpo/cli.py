@@ -1,4 +1,4 @@
-"""The command line: ``grpo train``, ``grpo eval``, ``grpo check``.
+"""The command line: ``grpo train``, ``grpo eval``, ``grpo check``, ``grpo reward test``.
 
 Exit codes: 0 done, 1 the run cannot go on, 2 something for the user to mend, 130 interrupted. torch and vLLM are
 imported inside the commands that need them, after the recipe has been checked.
@@ -25,6 +25,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+reward_app = typer.Typer(help="Reward functions.", no_args_is_help=True)
+app.add_typer(reward_app, name="reward")
 
 RecipeArgument = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe file, such as recipes/quickstart.yaml")
@@ -82,6 +85,25 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = Fa
         from grpo.check import report
 
         typer.echo(report(load_recipe(recipe, overrides or [])))
+
+
+@reward_app.command("test")
+def reward_test(
+    function: Annotated[
+        str, typer.Argument(help="FILE.py:FUNCTION, package.module:FUNCTION, or a name such as number")
+    ],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its arguments.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="A .jsonl file with question and answer, or a run's transcripts.jsonl."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Try a reward function: verdicts on samples, time, memory, and texts that a policy may come to write."""
+    with reported(debug=debug, interrupted="Nothing was kept of this trial."):
+        from grpo.reward_trial import report_trial
+
+        typer.echo(report_trial(function, arguments or [], data))
 
 
 @contextmanager

@@ -112,6 +112,7 @@ class ScoredCompletion:
     completion: Completion
     verdicts: Mapping[str, Verdict]
     reward: float | None
+    audit: Verdict | None = None  # a stronger verifier's, of the few passes that are judged again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

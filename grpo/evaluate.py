@@ -1,7 +1,7 @@
 """Evaluation on held-out problems: pass@k, majority votes, and what the answers look like."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ def evaluate(
     engine: Engine,
     prompts: Sequence[Prompt],
     *,
-    score: Callable[[Completion], ScoredCompletion],
+    score_all: Callable[[Iterable[Completion], int], list[ScoredCompletion]],
     accuracy: str,
     sampling: Sampling,
     num_samples: int,
@@ -98,14 +98,14 @@ def evaluate(
         EngineError: the engine lost an answer.
         VerifierError: no answer at all could be scored.
     """
-    answers = _sample(engine, prompts, score, sampling, num_samples, seed)
+    answers = _sample(engine, prompts, score_all, sampling, num_samples, seed)
     return summarize(answers, accuracy=accuracy, seed=named_seed("bootstrap", seed))
 
 
 def _sample(
     engine: Engine,
     prompts: Sequence[Prompt],
-    score: Callable[[Completion], ScoredCompletion],
+    score_all: Callable[[Iterable[Completion], int], list[ScoredCompletion]],
     sampling: Sampling,
     num_samples: int,
     seed: int,
@@ -121,9 +121,10 @@ def _sample(
         for prompt in prompts
         for index in range(num_samples)
     ]
-    scored: dict[tuple[str, int], ScoredCompletion] = {}
-    for completion in engine.sample(requests):
-        scored[completion.prompt.group_id, completion.sample_index] = score(completion)
+    scored = {
+        (answer.completion.prompt.group_id, answer.completion.sample_index): answer
+        for answer in score_all(engine.sample(requests), num_samples)
+    }
     lost = [(r.prompt.group_id, r.sample_index) for r in requests if (r.prompt.group_id, r.sample_index) not in scored]
     if lost:
         raise EngineError(
@@ -171,7 +172,7 @@ def _tally(members: Sequence[ScoredCompletion], accuracy: str, num_samples: int)
 
     Where answers are unscored, k is at most the number of those that are left.
     """
-    scored = [member for member in members if member.verdicts[accuracy].status is not Status.HARNESS_ERROR]
+    scored = [member for member in members if member.verdicts[accuracy].status.has_score]
     verdicts = [member.verdicts[accuracy] for member in scored]
     correct = [verdict.status is Status.CORRECT for verdict in verdicts]
     votes = [None if verdict.status is Status.UNPARSED else verdict.extracted for verdict in verdicts]

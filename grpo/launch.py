@@ -25,6 +25,7 @@ from grpo.learner import Learner, Policy
 from grpo.metrics import JsonlSink, Metrics, Sink, WandbSink
 from grpo.model_shape import read_shape
 from grpo.models import resolve_model
+from grpo.precision import arithmetic_dtype
 from grpo.prompts import Prompts
 from grpo.recipe import Recipe, check_resumable, parse_recipe, to_yaml
 from grpo.rollout import Rollout
@@ -49,10 +50,10 @@ def train(recipe: Recipe, *, resume: bool) -> Evaluation:
     if (shape := read_shape(recipe.model)) is not None:
         check_window(recipe, shape)
     with contextlib.ExitStack() as stack:
-        scorer = Scorer(recipe.rewards)
+        prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
+        scorer = _scorer(recipe, prompts)
         stack.callback(scorer.close)
         dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
-        prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
         _check_prompts(dataset, prompts)
         folder = stack.enter_context(_run_folder(recipe, resume))
         checkpoints = CheckpointStore(folder.checkpoints, keep=recipe.checkpoint.keep)
@@ -64,7 +65,7 @@ def train(recipe: Recipe, *, resume: bool) -> Evaluation:
         with _model(recipe, prompts, checkpoint) as (policy, engine):
             console = Console(recipe.max_steps, first_step=_step_of(checkpoint))
             stack.callback(console.close)
-            _say_start(console, dataset, checkpoints, checkpoint, resume)
+            _say_start(console, recipe, dataset, checkpoints, checkpoint, resume)
             trainer = parts.trainer(policy, engine, folder, checkpoints, console)
             stack.callback(trainer.metrics.close)
             if checkpoint is not None:
@@ -91,11 +92,14 @@ def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
     model = str(checkpoint) if checkpoint else target
     recipe = recipe.model_copy(update={"model": model})
     with contextlib.ExitStack() as stack:
-        scorer = Scorer(recipe.rewards)
+        prompts = Prompts(model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
+        scorer = _scorer(recipe, prompts)
         stack.callback(scorer.close)
         dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
-        prompts = Prompts(model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
         parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
+        if recipe.rollout.engine == "vllm":  # which loads the weights for itself
+            with _engine(recipe, prompts, resolve_model(model), None) as engine:
+                return parts.evaluate(engine)
         with _model(recipe, prompts, None) as (_, engine):
             return parts.evaluate(engine)
 
@@ -129,7 +133,7 @@ class _Parts:
             rollout=Rollout(
                 engine=engine,
                 prompt_at=self.prompt_at,
-                score=self.scorer.score,
+                score_all=self.scorer.score_all,
                 sampling=self.sampling(),
                 num_generations=recipe.rollout.num_generations,
                 seed=recipe.seed,
@@ -144,6 +148,7 @@ class _Parts:
             publisher=Publisher(policy, engine, self.probes(), exact=_is_exact(recipe)),
             evaluate=lambda: self.evaluate(engine),
             source=self.dataset.held_out[0].source,
+            take_scoring_stats=self.scorer.take_stats,
             save_model=lambda path: self.save_model(policy, path),
             folder=folder,
             checkpoints=checkpoints,
@@ -179,10 +184,10 @@ class _Parts:
 
     def evaluate(self, engine: Engine) -> Evaluation:
         settings = self.recipe.evaluation
-        return evaluate(
+        evaluation = evaluate(
             engine,
             self.held_out_prompts(),
-            score=self.scorer.score,
+            score_all=self.scorer.score_all,
             accuracy=self.scorer.accuracy,
             sampling=Sampling(
                 max_tokens=self.recipe.rollout.max_completion_length,
@@ -194,6 +199,8 @@ class _Parts:
             num_samples=settings.num_samples,
             seed=self.recipe.seed,
         )
+        self.scorer.take_stats()  # a step's figures are of its own verdicts
+        return evaluation
 
     def probes(self) -> list[list[int]]:
         """Texts that both sides score to prove a publish: the first held-out prompts, end to end."""
@@ -211,21 +218,28 @@ def _model(recipe: Recipe, prompts: Prompts, checkpoint: Path | None) -> Iterato
     policy = Policy.load(
         source,
         dtype=getattr(torch, recipe.learner.dtype),
+        arithmetic=_arithmetic(recipe),
         device="cuda" if recipe.num_gpus else "cpu",
         gradient_checkpointing=recipe.learner.gradient_checkpointing,
     )
+    with _engine(recipe, prompts, source, policy.model) as engine:
+        yield policy, engine
+
+
+@contextlib.contextmanager
+def _engine(recipe: Recipe, prompts: Prompts, source: str, module: torch.nn.Module | None) -> Iterator[Engine]:
     engine = make_engine(
         model=source,
-        module=policy.model,
+        module=module,
         rollout=recipe.rollout,
-        dtype=recipe.engine_dtype,
+        dtype=_engine_dtype(recipe),
         max_model_len=_window(recipe),
         decode=prompts.decode,
         on_gpu=recipe.num_gpus > 0,
         seed=recipe.seed,
     )
     try:
-        yield policy, engine
+        yield engine
     finally:
         engine.close()
 
@@ -285,6 +299,13 @@ def _check_devices(recipe: Recipe) -> None:
         )
 
 
+def _scorer(recipe: Recipe, prompts: Prompts) -> Scorer:
+    def prompt_text(prompt: Prompt) -> str:
+        return prompts.decode(prompt.token_ids)
+
+    return Scorer(recipe.rewards, recipe.scoring, seed=recipe.seed, prompt_text=prompt_text)
+
+
 def _window(recipe: Recipe) -> int:
     """Tokens of the longest prompt with the longest answer."""
     return recipe.rollout.max_prompt_length + recipe.rollout.max_completion_length
@@ -292,7 +313,16 @@ def _window(recipe: Recipe) -> int:
 
 def _is_exact(recipe: Recipe) -> bool:
     """Whether both sides compute in fp32, so that the probe must agree to 1e-4 nats."""
-    return {recipe.learner.dtype, recipe.engine_dtype} == {"float32"}
+    return _arithmetic(recipe) is torch.float32 and _engine_dtype(recipe) == "float32"
+
+
+def _arithmetic(recipe: Recipe) -> torch.dtype:
+    return arithmetic_dtype(getattr(torch, recipe.learner.dtype), on_gpu=recipe.num_gpus > 0)
+
+
+def _engine_dtype(recipe: Recipe) -> str:
+    """What the recipe says, and else as the learner computes."""
+    return recipe.rollout.engine_dtype or str(_arithmetic(recipe)).removeprefix("torch.")
 
 
 def _step_of(checkpoint: Path | None) -> int:
@@ -300,9 +330,16 @@ def _step_of(checkpoint: Path | None) -> int:
 
 
 def _say_start(
-    console: Console, dataset: Dataset, checkpoints: CheckpointStore, checkpoint: Path | None, resume: bool
+    console: Console,
+    recipe: Recipe,
+    dataset: Dataset,
+    checkpoints: CheckpointStore,
+    checkpoint: Path | None,
+    resume: bool,
 ) -> None:
     """What a person should know before the first step."""
+    if str(_arithmetic(recipe)) != f"torch.{recipe.learner.dtype}":
+        console.say("this CPU has no bf16 products: weights are kept in bfloat16 and computed with in float32")
     for damage in checkpoints.damaged:
         console.say(f"checkpoint passed over: {damage}")
     if resume:

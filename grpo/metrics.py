@@ -24,7 +24,7 @@ PLACEHOLDERS = {
     "n": r"[1-9][0-9]*",  # a number of answers
     "status": "|".join(Status),
 }
-TIMING_PREFIXES = ("time/", "tokens_per_second/", "memory/")
+TIMING_PREFIXES = ("time/", "tokens_per_second/", "memory/", "verifier/")
 
 
 class UnknownMetricError(GrpoError, KeyError):
@@ -55,6 +55,14 @@ METRICS = (
     Metric("rewards/{name}/mean", "reward", "Mean of one reward function, before its weight."),
     Metric("rewards/{name}/std", "reward", "Standard deviation of one reward function, before its weight."),
     Metric("verdicts/{status}", "answers", "Verdicts of this status, over answers and reward functions."),
+    Metric("audit/num_checked", "answers", "Passes that the auditor judged again (scoring.audit)."),
+    Metric(
+        "audit/gap", "share", "Share of those that the auditor does not call correct: the alarm for reward hacking."
+    ),
+    Metric("verifier/per_second", "verdicts/s", "Verdicts a second of work, over all reward functions."),
+    Metric("verifier/queue_depth", "verdicts", "Verdicts still owed when the last answer was sampled."),
+    Metric("verifier/retried", "verdicts", "Verdicts without a score that were asked for a second time."),
+    Metric("verifier/replaced", "processes", "Verifier processes that were killed or died, and were replaced."),
     Metric("advantages/abs_mean", "advantage", "Mean size of the advantages of the answers learned from."),
     # completions
     Metric("completions/mean_length", "tokens", "Mean length of the sampled answers."),

@@ -1,7 +1,6 @@
-"""Problems -> scored Groups: sample G answers to each prompt, score each as it arrives."""
+"""Problems -> scored Groups: sample G answers to each prompt, and have them judged meanwhile."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from grpo.datatypes import Completion, Group, Prompt, ScoredCompletion
@@ -16,45 +15,38 @@ class Rollout:
 
     Attributes:
         prompt_at: the prompt at an ordinal of the problem stream.
-        score: judges one completion.
+        score_all: judges completions as they come, given how many make a group.
         num_generations: G, answers per prompt.
         seed: the run's seed; each answer's own follows from it, the problem, the attempt and its index.
     """
 
     engine: Engine
     prompt_at: Callable[[int], Prompt]
-    score: Callable[[Completion], ScoredCompletion]
+    score_all: Callable[[Iterable[Completion], int], list[ScoredCompletion]]
     sampling: Sampling
     num_generations: int
     seed: int
-    _seconds_scoring: float = 0.0
 
-    def take_seconds_scoring(self) -> float:
-        """Seconds spent on verdicts since the last call."""
-        seconds, self._seconds_scoring = self._seconds_scoring, 0.0
-        return seconds
-
-    def sample(self, ordinals: Sequence[int]) -> Iterator[Group]:
-        """Yield the group of each ordinal, complete and scored, in the order in which they complete.
+    def sample(self, ordinals: Sequence[int]) -> list[Group]:
+        """The group of each ordinal, complete and scored, in the order of the ordinals.
 
         Raises:
             EngineError: the engine ended without some answers; their groups would never complete.
         """
-        unfinished: dict[int, dict[int, ScoredCompletion]] = {ordinal: {} for ordinal in ordinals}
-        requests = [request for ordinal in ordinals for request in self._requests(self.prompt_at(ordinal))]
-        for completion in self.engine.sample(requests):
-            members = unfinished[completion.prompt.ordinal]
-            started = time.perf_counter()
-            members[completion.sample_index] = self.score(completion)
-            self._seconds_scoring += time.perf_counter() - started
-            if len(members) == self.num_generations:
-                del unfinished[completion.prompt.ordinal]
-                yield Group(prompt=completion.prompt, members=tuple(members[i] for i in range(self.num_generations)))
-        if unfinished:
+        prompts = [self.prompt_at(ordinal) for ordinal in ordinals]
+        requests = [request for prompt in prompts for request in self._requests(prompt)]
+        members: dict[int, dict[int, ScoredCompletion]] = {ordinal: {} for ordinal in ordinals}
+        for scored in self.score_all(self.engine.sample(requests), self.num_generations):
+            members[scored.completion.prompt.ordinal][scored.completion.sample_index] = scored
+        if incomplete := sorted(ordinal for ordinal, known in members.items() if len(known) < self.num_generations):
             raise EngineError(
-                f"{len(unfinished)} of {len(ordinals)} groups are incomplete: the engine lost answers to the problems "
-                f"at ordinals {sorted(unfinished)}"
+                f"{len(incomplete)} of {len(ordinals)} groups are incomplete: the engine lost answers to the problems "
+                f"at ordinals {incomplete}"
             )
+        return [
+            Group(prompt=prompt, members=tuple(members[prompt.ordinal][i] for i in range(self.num_generations)))
+            for prompt in prompts
+        ]
 
     def _requests(self, prompt: Prompt) -> list[Request]:
         return [

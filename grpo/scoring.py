@@ -1,58 +1,307 @@
-"""Completion -> ScoredCompletion: every reward function of the recipe, and their weighted sum."""
+"""Completions -> ScoredCompletions: every reward function of the recipe, while the engine goes on sampling.
 
-from collections.abc import Sequence
+A verifier that answers at once runs as each completion arrives; one with processes of its own (``placement`` pool or
+service) is asked from threads, as many as it has processes. One that judges a whole group is asked when the group's
+last answer is there, one that judges a batch when the engine is done. Verdicts do not depend on the order in which
+they are given.
+"""
 
-from grpo.datatypes import Completion, ScoredCompletion
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from grpo.datatypes import Completion, Prompt, ScoredCompletion
 from grpo.errors import RecipeError
-from grpo.recipe import Reward
-from rewards import make_verifier
-from rewards.verdict import Question, Verdict, Verifier
+from grpo.recipe import Audit, Reward, Scoring
+from grpo.seeds import named_seed
+from rewards import VERIFIERS, PluginVerifier, installed_rewards, make_verifier
+from rewards.verdict import JointVerifier, Question, Status, Verdict, Verifier
+
+_SEED_RANGE = 2**63
+_Judged = tuple[list[Verdict], int]  # and how many were asked for twice
+
+
+@dataclass(slots=True)
+class ScoringStats:
+    """What a round of scoring took."""
+
+    seconds_waiting: float = 0.0  # spent in verdicts, or waiting for them, while nothing else went on here
+    seconds_busy: float = 0.0  # of all verifiers together
+    num_verdicts: int = 0
+    num_retried: int = 0
+    num_replaced: int = 0  # verifier processes killed or dead, and replaced
+    queue_depth: int = 0  # verdicts still owed when the last answer came in
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "time/score_s": self.seconds_waiting,
+            "verifier/per_second": self.num_verdicts / max(self.seconds_busy, 1e-9),
+            "verifier/queue_depth": self.queue_depth,
+            "verifier/retried": self.num_retried,
+            "verifier/replaced": self.num_replaced,
+        }
 
 
 class Scorer:
-    """Holds one verifier per reward of the recipe.
+    """Holds one verifier per reward of the recipe, and the auditor where one is asked for.
 
     The first reward is the one whose ``correct`` evaluation counts as right.
 
     Raises:
-        RecipeError: a reward's arguments are not among those it takes.
+        RecipeError: a reward's function cannot be loaded, or its arguments are not among those it takes.
     """
 
-    def __init__(self, rewards: Sequence[Reward]) -> None:
+    def __init__(
+        self,
+        rewards: Sequence[Reward],
+        scoring: Scoring | None = None,
+        *,
+        seed: int = 0,
+        prompt_text: Callable[[Prompt], str] | None = None,
+    ) -> None:
+        """``prompt_text``: a prompt as the model saw it, for functions that ask for it."""
+        scoring = scoring or Scoring()
         self._rewards = tuple(rewards)
-        self._verifiers: dict[str, Verifier] = {}
+        self._seed = seed
+        self._prompt_text = prompt_text
+        self._judges: dict[str, _Judge] = {}
+        self._auditor: _Judge | None = None
+        self._audit = scoring.audit
+        self.stats = ScoringStats()
         for place, reward in enumerate(rewards):
-            try:
-                self._verifiers[reward.name] = make_verifier(reward.name, **reward.args)
-            except ValueError as error:
-                raise RecipeError(f"rewards.{place}.args", reward.args, str(error), "Mend the arguments.") from error
+            self._judges[reward.label] = _Judge(make_reward(reward, scoring, key=f"rewards.{place}"))
+        if scoring.audit is not None:
+            self._auditor = _Judge(make_reward(_as_reward(scoring.audit), scoring, key="scoring.audit"))
 
     @property
     def accuracy(self) -> str:
         """Name of the reward that decides what is right."""
-        return self._rewards[0].name
+        return self._rewards[0].label
 
     def check_reference(self, reference: str) -> str | None:
         """None where every verifier can judge against it, else the first one's reason."""
-        reasons = (verifier.check_reference(reference) for verifier in self._verifiers.values())
+        reasons = (judge.verifier.check_reference(reference) for judge in self._judges.values())
         return next((reason for reason in reasons if reason), None)
 
-    def score(self, completion: Completion) -> ScoredCompletion:
-        """One verdict per reward function. A single one that failed leaves the answer without a reward."""
-        problem = completion.prompt.problem
-        question = Question(text=problem.question, reference=problem.reference, columns=problem.columns)
-        verdicts = {name: verifier.verify(completion.text, question) for name, verifier in self._verifiers.items()}
-        return ScoredCompletion(completion=completion, verdicts=verdicts, reward=self._total(verdicts))
+    def score_all(self, completions: Iterable[Completion], group_size: int) -> list[ScoredCompletion]:
+        """Judge completions as they arrive; returned in that order when every verdict is there.
+
+        A verdict without a score is asked for once more. An answer that still lacks one has no reward.
+        """
+        arrived: list[Completion] = []
+        questions: list[Question] = []
+        groups: dict[str, list[int]] = {}
+        for place, completion in enumerate(completions):
+            started = time.perf_counter()
+            arrived.append(completion)
+            questions.append(self._question(completion))
+            group = groups.setdefault(completion.prompt.group_id, [])
+            group.append(place)
+            for judge in self._judges.values():
+                if judge.verifier.scope == "sample":
+                    judge.ask([place], arrived, questions)
+                elif judge.verifier.scope == "group" and len(group) == group_size:
+                    judge.ask(sorted(group, key=lambda i: arrived[i].sample_index), arrived, questions)
+            self.stats.seconds_waiting += time.perf_counter() - started
+        started = time.perf_counter()
+        scored = self._finish(arrived, questions)
+        self.stats.seconds_waiting += time.perf_counter() - started
+        return scored
+
+    def take_stats(self) -> ScoringStats:
+        """What was spent since the last call."""
+        stats, self.stats = self.stats, ScoringStats()
+        return stats
 
     def close(self) -> None:
-        for verifier in self._verifiers.values():
-            verifier.close()
+        for judge in self._all_judges():
+            judge.close()
 
-    def _total(self, verdicts: dict[str, Verdict]) -> float | None:
-        total = 0.0
+    def _finish(self, arrived: Sequence[Completion], questions: Sequence[Question]) -> list[ScoredCompletion]:
+        for judge in self._judges.values():
+            if judge.verifier.scope == "batch" and arrived:
+                judge.ask(sorted(range(len(arrived)), key=lambda i: _place(arrived[i])), arrived, questions)
+        self.stats.queue_depth += sum(judge.num_pending for judge in self._judges.values())
+        verdicts = {name: judge.collect() for name, judge in self._judges.items()}
+        scored = []
+        for place, completion in enumerate(arrived):
+            own = {name: by_place[place] for name, by_place in verdicts.items()}
+            scored.append(ScoredCompletion(completion=completion, verdicts=own, reward=self._total(own)))
+        if self._auditor is not None:
+            scored = self._audited(self._auditor, scored, questions)
+        for judge in self._all_judges():
+            judge.report(self.stats)
+        return scored
+
+    def _total(self, verdicts: Mapping[str, Verdict]) -> float | None:
+        """The weighted sum, times every gate: no credit without what a gate asks for."""
+        total, gate = 0.0, 1.0
         for reward in self._rewards:
-            score = verdicts[reward.name].score
+            score = verdicts[reward.label].score
             if score is None:
                 return None
-            total += reward.weight * score
-        return total
+            if reward.gate:
+                gate *= score
+            else:
+                total += reward.weight * score
+        return gate * total
+
+    def _audited(
+        self, auditor: "_Judge", scored: Sequence[ScoredCompletion], questions: Sequence[Question]
+    ) -> list[ScoredCompletion]:
+        """A share of the passes, drawn by the seed and the answer, judged again by a stronger verifier."""
+        completions = [member.completion for member in scored]
+        for place, member in enumerate(scored):
+            if member.verdicts[self.accuracy].status is Status.CORRECT and self._is_audited(member.completion):
+                auditor.ask([place], completions, questions)
+        verdicts = auditor.collect()
+        return [replace(member, audit=verdicts.get(place)) for place, member in enumerate(scored)]
+
+    def _is_audited(self, completion: Completion) -> bool:
+        assert self._audit is not None
+        drawn = named_seed("audit", self._seed, completion.prompt.group_id, completion.sample_index)
+        return drawn < self._audit.share * _SEED_RANGE
+
+    def _question(self, completion: Completion) -> Question:
+        problem = completion.prompt.problem
+        return Question(
+            text=problem.question,
+            reference=problem.reference,
+            columns=problem.columns,
+            prompt=self._prompt_text(completion.prompt) if self._prompt_text else "",
+            completion_ids=completion.token_ids.tolist(),
+        )
+
+    def _all_judges(self) -> list["_Judge"]:
+        return [*self._judges.values(), *([self._auditor] if self._auditor else [])]
+
+
+@dataclass(slots=True)
+class _Judge:
+    """One verifier with the verdicts that it owes."""
+
+    verifier: Verifier
+    _threads: ThreadPoolExecutor | None = None
+    _pending: list[tuple[list[int], "Future[_Judged]"]] = field(default_factory=list)
+    _given: dict[int, Verdict] = field(default_factory=dict)
+    _num_retried: int = 0
+    _num_replaced: int = 0  # reported so far
+    _num_verdicts: int = 0
+    _seconds: float = 0.0
+    _closed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.verifier.placement != "inline":
+            pool = getattr(self.verifier, "pool", None)
+            num_threads = pool.num_workers if pool is not None else 1
+            self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=f"reward-{self.verifier.name}")
+
+    def ask(self, places: Sequence[int], completions: Sequence[Completion], questions: Sequence[Question]) -> None:
+        """Judge the completions at these places: now, or in a thread."""
+        places = list(places)
+        texts = [completions[place].text for place in places]
+        own = [questions[place] for place in places]
+        if self._threads is not None:
+            self._pending.append((places, self._threads.submit(self._judge, texts, own)))
+        else:
+            self._take(places, self._judge(texts, own))
+
+    def collect(self) -> dict[int, Verdict]:
+        """Every verdict asked for, by place; waits for those still owed."""
+        for places, future in self._pending:
+            self._take(places, future.result())
+        given, self._given = self._given, {}
+        self._pending = []
+        self._seconds += sum(verdict.seconds for verdict in given.values())
+        self._num_verdicts += len(given)
+        return given
+
+    @property
+    def num_pending(self) -> int:
+        return sum(not future.done() for _, future in self._pending)
+
+    def report(self, stats: ScoringStats) -> None:
+        pool = getattr(self.verifier, "pool", None)
+        replaced = pool.num_replaced if pool is not None else 0
+        stats.num_replaced += replaced - self._num_replaced
+        stats.num_retried += self._num_retried
+        stats.num_verdicts += self._num_verdicts
+        stats.seconds_busy += self._seconds
+        self._num_replaced, self._num_retried, self._num_verdicts, self._seconds = replaced, 0, 0, 0.0
+
+    def close(self) -> None:
+        self._closed = True
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        self.verifier.close()  # which ends what a thread still waits for
+
+    def _take(self, places: Sequence[int], judged: "_Judged") -> None:
+        verdicts, num_retried = judged
+        self._given.update(zip(places, verdicts, strict=True))
+        self._num_retried += num_retried
+
+    def _judge(self, texts: Sequence[str], questions: Sequence[Question]) -> "_Judged":
+        """The verdicts; those without a score are asked for once more, and the second ones stand."""
+        verdicts = self._verdicts(texts, questions)
+        num_unscored = sum(not verdict.status.has_score for verdict in verdicts)
+        if not num_unscored or self._closed:
+            return verdicts, 0
+        again = self._verdicts(texts, questions)
+        return [old if old.status.has_score else new for old, new in zip(verdicts, again, strict=True)], num_unscored
+
+    def _verdicts(self, texts: Sequence[str], questions: Sequence[Question]) -> list[Verdict]:
+        if self.verifier.scope == "sample":
+            return [self.verifier.verify(text, question) for text, question in zip(texts, questions, strict=True)]
+        joint: JointVerifier = self.verifier  # type: ignore[assignment]
+        return joint.verify_all(texts, questions)
+
+
+def make_reward(reward: Reward, scoring: Scoring, *, key: str) -> Verifier:
+    """The verifier that a recipe's entry names, with the recipe's limits.
+
+    Raises:
+        RecipeError: its function cannot be loaded, or it does not take the arguments; ``key`` is where it stands.
+    """
+    try:
+        if reward.fn is not None:
+            return _plugin(reward.fn, reward, scoring)
+        name = reward.name or ""
+        if name not in VERIFIERS and name in (installed := installed_rewards()):
+            return _plugin(installed[name], reward, scoring)
+        return make_verifier(name, **_with_workers(reward, scoring))
+    except ValueError as error:
+        part = "fn" if reward.fn is not None and "args." not in str(error) else "args"
+        value = reward.fn if part == "fn" else dict(reward.args)
+        reason = str(error).removeprefix(f"fn = {reward.fn!r}: ")
+        raise RecipeError(f"{key}.{part}", value, reason, "Mend the function or its arguments.") from error
+
+
+def _with_workers(reward: Reward, scoring: Scoring) -> dict[str, object]:
+    """A verifier with processes of its own gets as many as the recipe has for verifiers."""
+    verifier = VERIFIERS.get(reward.name or "")
+    if verifier is None or "num_workers" not in inspect.signature(verifier).parameters:
+        return dict(reward.args)
+    return {"num_workers": scoring.num_workers, **reward.args}
+
+
+def _plugin(fn: str, reward: Reward, scoring: Scoring) -> PluginVerifier:
+    return PluginVerifier(
+        fn,
+        args=reward.args,
+        name=reward.label,
+        num_workers=scoring.num_workers,
+        cpu_s=scoring.cpu_s,
+        deadline_s=scoring.deadline_s,
+        memory_mb=scoring.memory_mb,
+        concurrency=scoring.concurrency,
+    )
+
+
+def _as_reward(audit: Audit) -> Reward:
+    return Reward(name=audit.name, fn=audit.fn, args=audit.args)
+
+
+def _place(completion: Completion) -> tuple[int, int]:
+    return completion.prompt.ordinal, completion.sample_index

@@ -9,6 +9,7 @@ from grpo.advantages import has_variance
 from grpo.datatypes import Group, ReadyGroup, ScoredCompletion
 from grpo.learner import StepStats
 from grpo.weights import Publication
+from rewards.verdict import Status
 
 
 def sampling_metrics(groups: Sequence[Group]) -> dict[str, float]:
@@ -41,6 +42,10 @@ def _verdict_metrics(members: Sequence[ScoredCompletion]) -> Iterator[tuple[str,
     statuses = Counter(verdict.status for member in members for verdict in member.verdicts.values())
     for status, count in sorted(statuses.items()):
         yield f"verdicts/{status}", float(count)
+    audits = [member.audit for member in members if member.audit is not None and member.audit.score is not None]
+    if audits:
+        yield "audit/num_checked", float(len(audits))
+        yield "audit/gap", float(np.mean([audit.status is not Status.CORRECT for audit in audits]))
 
 
 def learning_metrics(taken: Sequence[ReadyGroup], stats: StepStats, version: int) -> dict[str, float]:

@@ -26,17 +26,18 @@ from grpo.console import Console
 from grpo.datatypes import Group, ReadyGroup, Sample
 from grpo.errors import VerifierError
 from grpo.evaluate import Evaluation
+from grpo.failure_watch import MAX_UNSCORED, FailureWatch
 from grpo.learner import Learner
 from grpo.metrics import Metrics
 from grpo.recipe import Recipe
 from grpo.rollout import Rollout
 from grpo.run_folder import RunFolder
 from grpo.run_state import Progress, restore, run_state
+from grpo.scoring import ScoringStats
 from grpo.step_metrics import learning_metrics, publish_metrics, sampling_metrics
 from grpo.transcripts import ledger_record, transcript_record
 from grpo.weights import Publisher
 
-MAX_UNSCORED = 0.05  # of a step's answers; beyond it the verifier is broken, and the run must not learn around it
 MISMATCH_ALARM = 0.5  # nats; bf16 on both sides shows up to 0.2
 TRAINER_STATE = "trainer_state"
 
@@ -48,6 +49,7 @@ class Trainer:
     Attributes:
         evaluate: the policy's held-out evaluation through the engine, at the version that it holds.
         source: the held-out dataset, as metric names have it.
+        take_scoring_stats: what verdicts took since the last call.
         save_model: writes the policy and its tokenizer into a folder.
     """
 
@@ -58,6 +60,7 @@ class Trainer:
     publisher: Publisher
     evaluate: Callable[[], Evaluation]
     source: str
+    take_scoring_stats: Callable[[], ScoringStats]
     save_model: Callable[[Path], None]
     folder: RunFolder
     checkpoints: CheckpointStore
@@ -66,6 +69,7 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
     stop_requested: bool = False  # set from outside: finish the step, save, raise KeyboardInterrupt
     _values: dict[str, float] = field(default_factory=dict)  # what the current step will log
+    _failures: FailureWatch = field(default_factory=FailureWatch)
 
     def train(self) -> Evaluation:
         """Train to ``max_steps``, evaluate at both ends and in between, save; returns the last evaluation.
@@ -113,7 +117,8 @@ class Trainer:
             taken = self.buffer.take()
         cap_reached = len(taken) < self.buffer.groups_per_step
         self._check_scored(sampled)
-        self._values |= sampling_metrics(sampled)
+        self._values |= sampling_metrics(sampled) | self.take_scoring_stats().metrics()
+        self._add("time/sample_s", -self._values["time/score_s"])
         num_tokens = sum(member.completion.num_tokens for group in sampled for member in group.members)
         self._values["tokens_per_second/engine"] = num_tokens / self._values["time/sample_s"]
         self._values |= {"refills": refills, "refill_cap_reached": float(cap_reached), "groups/trained": len(taken)}
@@ -125,12 +130,10 @@ class Trainer:
     def _sample(self, num_groups: int) -> list[Group]:
         """Sample and score new groups; those that teach something become samples, the others end in the ledger."""
         started = time.perf_counter()
-        groups = list(self.rollout.sample([self.buffer.start() for _ in range(num_groups)]))
-        scoring = self.rollout.take_seconds_scoring()
-        self._add("time/score_s", scoring)
-        self._add("time/sample_s", time.perf_counter() - started - scoring)
+        groups = self.rollout.sample([self.buffer.start() for _ in range(num_groups)])
+        self._add("time/sample_s", time.perf_counter() - started)
         ready = []
-        for group in sorted(groups, key=lambda group: group.prompt.ordinal):
+        for group in groups:
             if len(group.scored) < 2:
                 self.buffer.reject(group, "unscored")
             elif not has_variance(group.rewards_G):
@@ -227,7 +230,7 @@ class Trainer:
     def _check_scored(self, groups: Sequence[Group]) -> None:
         members = [member for group in groups for member in group.members]
         unscored = [member for member in members if member.reward is None]
-        if len(unscored) > MAX_UNSCORED * len(members):
+        if self._failures.is_too_many(len(unscored), len(members)):
             name, verdict = next((n, v) for n, v in unscored[0].verdicts.items() if v.score is None)
             raise VerifierError(
                 f"{len(unscored)} of {len(members)} answers could not be scored (allowed {MAX_UNSCORED:.0%}): reward "

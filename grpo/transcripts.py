@@ -4,6 +4,7 @@ from typing import Any
 
 from grpo.buffer import LedgerEntry
 from grpo.datatypes import ScoredCompletion
+from rewards.verdict import Verdict
 
 
 def transcript_record(step: int, member: ScoredCompletion) -> dict[str, Any]:
@@ -20,15 +21,17 @@ def transcript_record(step: int, member: ScoredCompletion) -> dict[str, Any]:
         "num_tokens": completion.num_tokens,
         "finish_reason": completion.finish_reason,
         "reward": member.reward,
-        "verdicts": {
-            name: {
-                "score": verdict.score,
-                "status": verdict.status.value,
-                "extracted": verdict.extracted,
-                "reason": verdict.reason,
-            }
-            for name, verdict in member.verdicts.items()
-        },
+        "verdicts": {name: _verdict_record(verdict) for name, verdict in member.verdicts.items()},
+        **({"audit": _verdict_record(member.audit)} if member.audit is not None else {}),
+    }
+
+
+def _verdict_record(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "score": verdict.score,
+        "status": verdict.status.value,
+        "extracted": verdict.extracted,
+        "reason": verdict.reason,
     }
 
 

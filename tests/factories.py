@@ -27,10 +27,14 @@ def make_segment(rng: np.random.Generator, num_tokens: int, *, version: int = 0,
 
 
 def make_completion(
-    prompt: Prompt, sample_index: int, segments: Sequence[Segment], finish_reason: FinishReason = "stop"
+    prompt: Prompt,
+    sample_index: int,
+    segments: Sequence[Segment],
+    finish_reason: FinishReason = "stop",
+    text: str = "",
 ) -> Completion:
     return Completion(
-        prompt=prompt, sample_index=sample_index, segments=tuple(segments), finish_reason=finish_reason, text=""
+        prompt=prompt, sample_index=sample_index, segments=tuple(segments), finish_reason=finish_reason, text=text
     )
 
 

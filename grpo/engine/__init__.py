@@ -16,7 +16,7 @@ __all__ = ["make_engine"]
 def make_engine(
     *,
     model: str,
-    module: "torch.nn.Module",
+    module: "torch.nn.Module | None",
     rollout: Rollout,
     dtype: str,
     max_model_len: int,
@@ -28,7 +28,7 @@ def make_engine(
 
     Args:
         model: folder or hub id of the checkpoint, which vLLM loads for itself.
-        module: the learner's live model, which the transformers engine shares.
+        module: the learner's live model, which the transformers engine shares; vLLM has no use for it.
         dtype: "float32" or "bfloat16", of vLLM's copy.
         max_model_len: prompt and answer together, tokens.
         decode: tokens to text; the engine never makes tokens from text.
@@ -39,6 +39,7 @@ def make_engine(
     if rollout.engine == "transformers":
         from grpo.engine.transformers_engine import TransformersEngine
 
+        assert module is not None, "the transformers engine samples from the learner's own weights"
         return TransformersEngine(module, rollout=rollout, decode=decode, max_model_len=max_model_len)
     try:
         from grpo.engine.vllm_engine import VllmEngine

@@ -41,7 +41,7 @@ class Learner:
         algorithm = recipe.algorithm
         self.policy = policy
         max_updates = recipe.max_steps * algorithm.num_minibatches
-        self.optimizer = Optimizer(policy.model, recipe.learner, max_updates=max_updates)
+        self.optimizer = Optimizer(policy.model, recipe.learner, max_updates=max_updates, kept_in=policy.kept_in)
         self.reference = policy.frozen_copy() if algorithm.beta else None
         self._recipe = recipe
         bypass = algorithm.old == "behavior"

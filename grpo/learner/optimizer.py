@@ -17,12 +17,20 @@ class Optimizer:
     master most of the update would be lost.)
     """
 
-    def __init__(self, model: nn.Module, settings: Learner, *, max_updates: int) -> None:
+    def __init__(
+        self, model: nn.Module, settings: Learner, *, max_updates: int, kept_in: torch.dtype | None = None
+    ) -> None:
+        """``kept_in``: what parameters are rounded to after each update; absent: the format that they are in."""
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._parameters = named
+        self._kept_in = kept_in
+        own_master = kept_in in (None, torch.float32)
         self._masters = {
-            name: p if p.dtype == torch.float32 else p.detach().float().requires_grad_() for name, p in named.items()
+            name: p if own_master and p.dtype == torch.float32 else p.detach().to(torch.float32, copy=True)
+            for name, p in named.items()
         }
+        for master in self._masters.values():
+            master.requires_grad_()
         self._settings = settings
         self._max_updates = max_updates
         self._adamw = torch.optim.AdamW(
@@ -51,11 +59,12 @@ class Optimizer:
             master = self._masters[name]
             if parameter is master or parameter.grad is None:
                 continue
-            if master.grad is None:
+            if master.grad is None or parameter.dtype == torch.float32:  # fp32 gradients add up where they are
                 master.grad = parameter.grad.float()
             else:
                 master.grad += parameter.grad
-            parameter.grad = None
+            if parameter.dtype != torch.float32:
+                parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> float:
@@ -66,17 +75,22 @@ class Optimizer:
         """
         norm = nn.utils.clip_grad_norm_(self._masters.values(), self._settings.max_grad_norm).item()
         if not norm < float("inf"):
-            self._adamw.zero_grad(set_to_none=True)
+            self._clear_gradients()
             raise NonFiniteError(f"the gradient norm is {norm} at update {self.num_updates}; no weight was changed")
         for group in self._adamw.param_groups:
             group["lr"] = self.learning_rate
         self._adamw.step()
-        self._adamw.zero_grad(set_to_none=True)
+        self._clear_gradients()
         for name, parameter in self._parameters.items():
             if parameter is not self._masters[name]:
-                parameter.copy_(self._masters[name])
+                parameter.copy_(self._masters[name].to(self._kept_in or parameter.dtype))
         self.num_updates += 1
         return norm
+
+    def _clear_gradients(self) -> None:
+        self._adamw.zero_grad(set_to_none=True)
+        for parameter in self._parameters.values():
+            parameter.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
         """What a resumed run needs beyond the parameters: separate master copies, and both moments, by name."""

@@ -33,23 +33,38 @@ class Policy:
         ModelError: the folder or id holds no causal language model that transformers can load.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, kept_in: torch.dtype | None = None) -> None:
+        """``kept_in``: the format whose values the weights are, where that is not what they are computed with."""
         self.model = model
+        self.kept_in = kept_in or model.dtype
         self.head = cast(nn.Module, model.get_output_embeddings())
         self._check_head()
 
     @classmethod
-    def load(cls, path: str, *, dtype: torch.dtype, device: str, gradient_checkpointing: bool = False) -> "Policy":
+    def load(
+        cls,
+        path: str,
+        *,
+        dtype: torch.dtype,
+        device: str,
+        arithmetic: torch.dtype | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> "Policy":
+        """Weights rounded to ``dtype``, computed with in ``arithmetic`` (absent: the same)."""
+        arithmetic = arithmetic or dtype
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=PACKED)
+            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=arithmetic, attn_implementation=PACKED)
         except (OSError, ValueError) as error:
             raise ModelError(f"model {path!r} cannot be loaded as a causal language model: {error}") from error
+        if arithmetic is not dtype:
+            for parameter in model.parameters():
+                parameter.data.copy_(parameter.data.to(dtype))
         model.to(torch.device(device))
         model.eval()  # no dropout: the learner must score as the engine samples
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": recomputation_contexts})
             model.train()
-        return cls(model)
+        return cls(model, kept_in=dtype)
 
     @property
     def device(self) -> torch.device:
@@ -57,7 +72,7 @@ class Policy:
 
     def frozen_copy(self) -> "Policy":
         """A reference policy: the weights as they are now, without gradient."""
-        return Policy(copy.deepcopy(self.model).requires_grad_(False).eval())
+        return Policy(copy.deepcopy(self.model).requires_grad_(False).eval(), self.kept_in)
 
     def copy_from(self, other: "Policy") -> None:
         """Take over another policy's weights."""
@@ -114,8 +129,18 @@ class Policy:
             yield from revert_weight_conversion(self.model, {name: state[name] for name in group}).items()
 
     def save(self, folder: Path) -> None:
-        """Write the model as transformers and ``vllm serve`` load it."""
-        self.model.save_pretrained(folder)
+        """Write the model as transformers and ``vllm serve`` load it, in the format that it is kept in."""
+        computed_in = self.model.dtype
+        self._cast(self.kept_in)  # which loses nothing: their values are of that format
+        try:
+            self.model.save_pretrained(folder)
+        finally:
+            self._cast(computed_in)
+
+    def _cast(self, dtype: torch.dtype) -> None:
+        """Parameters alone: buffers, such as rotary frequencies, would lose digits on the way."""
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.to(dtype)
 
     def _hidden(self, token_ids_T: Tensor, positions_T: Tensor) -> Tensor:
         output = self.model.base_model(

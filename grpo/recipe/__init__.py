@@ -5,6 +5,7 @@ from grpo.recipe.keys import nearest_key, recipe_keys
 from grpo.recipe.load import SHIPPED, load_recipe, parse_recipe, with_overrides
 from grpo.recipe.schema import (
     Algorithm,
+    Audit,
     Checkpoint,
     Data,
     DataSource,
@@ -14,13 +15,15 @@ from grpo.recipe.schema import (
     Recipe,
     Reward,
     Rollout,
+    Scoring,
     Section,
 )
-from grpo.recipe.yaml_text import to_yaml
+from grpo.recipe.yaml_text import parse_yaml, to_yaml
 
 __all__ = [
     "SHIPPED",
     "Algorithm",
+    "Audit",
     "Checkpoint",
     "Data",
     "DataSource",
@@ -30,12 +33,14 @@ __all__ = [
     "Recipe",
     "Reward",
     "Rollout",
+    "Scoring",
     "Section",
     "check_resumable",
     "check_together",
     "load_recipe",
     "nearest_key",
     "parse_recipe",
+    "parse_yaml",
     "recipe_keys",
     "to_yaml",
     "with_overrides",

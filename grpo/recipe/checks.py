@@ -1,10 +1,13 @@
 """What no single key shows to be wrong: keys that contradict each other, or ask for what is not there yet."""
 
+import difflib
 import re
 from collections import Counter
+from pathlib import Path
 
 from grpo.errors import RecipeError
 from grpo.recipe.schema import Recipe
+from rewards import VERIFIERS, installed_rewards
 
 
 def check_together(recipe: Recipe) -> None:
@@ -20,7 +23,14 @@ def check_together(recipe: Recipe) -> None:
     _check_data(recipe)
 
 
-MAY_CHANGE = ("max_steps", "output_dir", "log.", "checkpoint.", "evaluation.")  # without making it another run
+MAY_CHANGE = (
+    "max_steps",
+    "output_dir",
+    "log.",
+    "checkpoint.",
+    "evaluation.",
+    "scoring.",
+)  # without making it another run
 
 
 def check_resumable(before: Recipe, now: Recipe) -> None:
@@ -140,19 +150,49 @@ def _check_algorithm(recipe: Recipe) -> None:
 
 
 def _check_rewards(recipe: Recipe) -> None:
-    counts = Counter(reward.name for reward in recipe.rewards)
+    counts = Counter(reward.label for reward in recipe.rewards)
     for index, reward in enumerate(recipe.rewards):
-        if counts[reward.name] > 1:
+        _check_source(f"rewards.{index}", reward.name, reward.fn)
+        if counts[reward.label] > 1:
             raise RecipeError(
                 f"rewards.{index}.name",
-                reward.name,
-                f"stands {counts[reward.name]} times in the list, and metrics go by name",
+                reward.label,
+                f"stands {counts[reward.label]} times in the list, and metrics go by name",
                 "Keep one, with the sum of the weights.",
             )
-    if not any(reward.weight for reward in recipe.rewards):
+    if not any(reward.weight for reward in recipe.rewards if not reward.gate):
         raise RecipeError(
-            "rewards.0.weight", recipe.rewards[0].weight, "must not be 0 in every reward", "Set one to 1.0."
+            "rewards.0.weight",
+            recipe.rewards[0].weight,
+            "must not be 0 in every reward that is no gate: there would be nothing to learn from",
+            "Set one to 1.0.",
         )
+    if recipe.rewards[0].gate:
+        raise RecipeError(
+            "rewards.0.gate",
+            True,
+            "must not be the first reward, which says what is correct",
+            "Put the reward that judges the answer first, and the gate after it.",
+        )
+    if recipe.scoring.audit is not None:
+        _check_source("scoring.audit", recipe.scoring.audit.name, recipe.scoring.audit.fn)
+
+
+def _check_source(key: str, name: str | None, fn: str | None) -> None:
+    """A name that there is, or a function whose file is there; what the function does is found when it is loaded."""
+    if fn is not None:
+        place, _, function = fn.rpartition(":")
+        if not place or not function:
+            raise RecipeError(f"{key}.fn", fn, "must be FILE.py:FUNCTION or package.module:FUNCTION", "Add the part.")
+        if place.endswith(".py") and not Path(place).expanduser().is_file():
+            raise RecipeError(f"{key}.fn", fn, f"there is no file {place}", "Paths are relative to the working folder.")
+    elif name is None:
+        raise RecipeError(f"{key}.name", None, "is required, or else fn", "Write name: number, say.")
+    elif name not in VERIFIERS and name not in (installed := installed_rewards()):
+        known = sorted({*VERIFIERS, *installed})
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean '{nearest[0]}'?" if nearest else "A function of your own goes by fn: FILE.py:FUNCTION."
+        raise RecipeError(f"{key}.name", name, f"must be one of {', '.join(known)}", hint)
 
 
 def _check_data(recipe: Recipe) -> None:

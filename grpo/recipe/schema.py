@@ -36,12 +36,42 @@ class Data(Section):
     on_bad_reference: Literal["exclude", "fail"] = "exclude"
 
 
-class Reward(Section):
-    """One reward function by name, its weight in the sum, and its arguments."""
+Args = dict[str, int | float | str | bool]
 
-    name: Literal["number", "math_answer", "countdown", "format", "length", "random"]
+
+class Reward(Section):
+    """One reward function: by name, or somebody's own by file or module; its part in the sum, and its arguments."""
+
+    name: str | None = None  # one that comes with grpo or with an installed package; beside fn, its label
+    fn: str | None = None  # FILE.py:FUNCTION or package.module:FUNCTION
     weight: float = 1.0
-    args: dict[str, int | float | str | bool] = {}
+    gate: bool = False  # multiplies the sum of the others instead of adding to it
+    args: Args = {}
+
+    @property
+    def label(self) -> str:
+        """What metrics and transcripts call it."""
+        return self.name or (self.fn or "").rpartition(":")[2]
+
+
+class Audit(Section):
+    """A stronger, slower verifier that judges a share of the passes again: the alarm for reward hacking."""
+
+    name: str | None = None
+    fn: str | None = None
+    args: Args = {}
+    share: Share = 0.1  # of the answers that the first reward calls correct
+
+
+class Scoring(Section):
+    """Limits of reward functions that run in processes of their own, and how many of those there are."""
+
+    num_workers: PositiveInt = 2  # processes of each such function
+    cpu_s: PositiveFloat = 10.0  # CPU seconds of one call
+    deadline_s: PositiveFloat = 60.0  # wall seconds of one call
+    memory_mb: PositiveInt = 1024  # beyond what the function's imports take
+    concurrency: PositiveInt = 8  # calls at a time to a function that waits on a service
+    audit: Audit | None = None
 
 
 class Rollout(Section):
@@ -119,6 +149,7 @@ class Recipe(Section):
     num_gpus: NonNegativeInt = 0  # 0 is a CPU
     data: Data
     rewards: Annotated[list[Reward], Field(min_length=1)]
+    scoring: Scoring = Scoring()
     rollout: Rollout
     algorithm: Algorithm = Algorithm()
     learner: Learner

@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     # common ground
     "errors": set(),
     "seeds": set(),
-    "recipe": {"errors"},
+    "recipe": {"errors", "rewards"},
     "datatypes": {"rewards"},
     "metrics": {"errors", "rewards"},
     # what stands on the common ground alone
@@ -31,6 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "packing": COMMON,
     "loss": COMMON,
     "models": COMMON,
+    "precision": set(),
+    "failure_watch": set(),
     "buffer": COMMON,
     "scoring": COMMON | {"rewards"},
     "console": COMMON,
@@ -50,18 +52,19 @@ ALLOWED: dict[str, set[str]] = {
     "rollout": COMMON | {"engine", "prompts", "advantages"},
     "evaluate": COMMON | {"engine", "prompts", "estimators", "scoring", "rewards"},
     # the loop, and what only it uses
-    "step_metrics": COMMON | {"advantages", "learner", "weights"},
-    "transcripts": COMMON | {"buffer"},
+    "step_metrics": COMMON | {"advantages", "learner", "weights", "rewards"},
+    "transcripts": COMMON | {"buffer", "rewards"},
     "run_state": COMMON | {"buffer", "learner"},
     "trainer": COMMON
     | {"rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "advantages"}
-    | {"step_metrics", "transcripts", "run_state", "run_folder", "console"},
+    | {"scoring", "failure_watch", "step_metrics", "transcripts", "run_state", "run_folder", "console"},
     # the way in
     "launch": COMMON
     | {"trainer", "rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "engine", "prompts", "data"}
-    | {"scoring", "models", "model_shape", "check", "run_folder", "run_state", "console"},
+    | {"scoring", "models", "precision", "model_shape", "check", "run_folder", "run_state", "console"},
     "check": COMMON | {"memory", "model_shape", "scoring", "generators", "sources"},
-    "cli": COMMON | {"launch", "check"},
+    "reward_trial": COMMON | {"scoring", "rewards"},
+    "cli": COMMON | {"launch", "check", "reward_trial"},
     # of its own
     "rewards": set(),
     "__init__": set(),

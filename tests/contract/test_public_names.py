@@ -30,7 +30,9 @@ data.train.reference_pattern data.train.args data.train.limit
 data.held_out.path data.held_out.split data.held_out.subset data.held_out.question data.held_out.reference
 data.held_out.reference_pattern data.held_out.args data.held_out.limit
 data.num_held_out data.on_bad_reference
-rewards.N.name rewards.N.weight rewards.N.args
+rewards.N.name rewards.N.fn rewards.N.weight rewards.N.gate rewards.N.args
+scoring.num_workers scoring.cpu_s scoring.deadline_s scoring.memory_mb scoring.concurrency
+scoring.audit.name scoring.audit.fn scoring.audit.args scoring.audit.share
 rollout.engine rollout.engine_dtype rollout.kv_cache_gb rollout.gpu_memory_utilization rollout.max_num_seqs
 rollout.compile rollout.problems_per_step rollout.num_generations rollout.max_prompt_length
 rollout.max_completion_length rollout.temperature rollout.top_p rollout.top_k rollout.stop rollout.max_staleness
@@ -118,3 +120,10 @@ def test_every_dependency_is_bounded_above() -> None:
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
     for requirement in (item for items in lists for item in items if not item.startswith("grpo[")):
         assert "<" in requirement or "==" in requirement, requirement
+
+
+def test_every_reward_by_name_is_in_its_document() -> None:
+    from rewards import VERIFIERS
+
+    text = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
+    assert [name for name in VERIFIERS if f"| `{name}` |" not in text] == []

@@ -196,7 +196,7 @@ def run(texts: dict[str, list[str]], *, seed: int = 0, engine: ScriptedEngine | 
     return evaluate(
         engine or ScriptedEngine(texts),
         prompts,
-        score=judge,
+        score_all=lambda completions, group_size: [judge(completion) for completion in completions],
         accuracy="number",
         sampling=Sampling(max_tokens=20),
         num_samples=len(next(iter(texts.values()))),

@@ -127,3 +127,25 @@ def test_a_constant_learning_rate_stays():
     optimizer = Optimizer(nn.Linear(2, 2), settings, max_updates=6)
     optimizer.num_updates = 5
     assert optimizer.learning_rate == 1.0
+
+
+def test_weights_kept_in_bf16_and_computed_with_in_fp32_take_the_steps_of_bf16_weights():
+    """The same gradients on both: the same masters, the same values, whatever the arithmetic between."""
+    learning_rate = 1e-3
+    plain, plain_optimizer = one_weight(torch.bfloat16, learning_rate=learning_rate)
+    kept = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(kept.weight)
+    settings = make_recipe(learner={"max_grad_norm": 1e9, "learning_rate": learning_rate}).learner
+    optimizer = Optimizer(kept, settings, max_updates=100, kept_in=torch.bfloat16)
+    for gradients in ([1.0, 0.5], [0.25], [2.0, -1.0]) * 5:
+        for gradient in gradients:
+            plain.weight.grad = torch.full_like(plain.weight, gradient)
+            plain_optimizer.accumulate()
+            (kept.weight * gradient).sum().backward()
+            optimizer.accumulate()
+        assert plain_optimizer.step() == optimizer.step() == sum(gradients)
+        assert kept.weight.dtype == torch.float32
+        assert kept.weight.item() == plain.weight.item()
+        assert kept.weight.grad is None
+    assert kept.weight.item() < 1.0
+    assert torch.equal(optimizer.tensors()["master/weight"], plain_optimizer.tensors()["master/weight"])

@@ -52,7 +52,14 @@ def score_by_length(completion: Completion) -> ScoredCompletion:
 
 
 def make_rollout(engine: SeededEngine, *, seed: int = 0, score=score_by_length, prompt_at=make_prompt) -> Rollout:
-    return Rollout(engine=engine, prompt_at=prompt_at, score=score, sampling=SAMPLING, num_generations=4, seed=seed)
+    return Rollout(
+        engine=engine,
+        prompt_at=prompt_at,
+        score_all=lambda completions, group_size: [score(completion) for completion in completions],
+        sampling=SAMPLING,
+        num_generations=4,
+        seed=seed,
+    )
 
 
 def tokens_of(groups: Sequence[Group]) -> dict[str, list[list[int]]]:
@@ -61,7 +68,7 @@ def tokens_of(groups: Sequence[Group]) -> dict[str, list[list[int]]]:
 
 def test_each_answer_is_asked_for_by_name():
     engine = SeededEngine()
-    list(make_rollout(engine, seed=7).sample([2, 5]))
+    make_rollout(engine, seed=7).sample([2, 5])
     assert [(request.prompt.ordinal, request.sample_index) for request in engine.requests] == [
         (ordinal, index) for ordinal in (2, 5) for index in range(4)
     ]
@@ -75,14 +82,14 @@ def test_a_second_visit_to_a_problem_draws_other_answers():
         return make_prompt(ordinal, attempt=1)
 
     first, second = SeededEngine(), SeededEngine()
-    list(make_rollout(first).sample([3]))
-    list(make_rollout(second, prompt_at=second_epoch).sample([3]))
+    make_rollout(first).sample([3])
+    make_rollout(second, prompt_at=second_epoch).sample([3])
     assert not {r.seed for r in first.requests} & {r.seed for r in second.requests}
 
 
 def test_a_group_holds_all_answers_to_its_prompt_in_order_of_their_index():
-    groups = list(make_rollout(SeededEngine()).sample([0, 1, 2]))
-    assert sorted(group.prompt.ordinal for group in groups) == [0, 1, 2]
+    groups = make_rollout(SeededEngine()).sample([0, 1, 2])
+    assert [group.prompt.ordinal for group in groups] == [0, 1, 2]
     for group in groups:
         assert [member.completion.sample_index for member in group.members] == [0, 1, 2, 3]
         assert {member.completion.prompt.group_id for member in group.members} == {group.group_id}
@@ -91,26 +98,12 @@ def test_a_group_holds_all_answers_to_its_prompt_in_order_of_their_index():
 
 @pytest.mark.parametrize("arrival", [1, 2, 3])
 def test_order_of_arrival_and_company_in_the_batch_change_no_answer(arrival):
-    together = tokens_of(list(make_rollout(SeededEngine(arrival=arrival)).sample([0, 1, 2])))
-    reordered = tokens_of(list(make_rollout(SeededEngine()).sample([2, 0, 1])))
+    together = tokens_of(make_rollout(SeededEngine(arrival=arrival)).sample([0, 1, 2]))
+    reordered = tokens_of(make_rollout(SeededEngine()).sample([2, 0, 1]))
     alone: dict[str, list[list[int]]] = {}
     for ordinal in range(3):
-        alone |= tokens_of(list(make_rollout(SeededEngine()).sample([ordinal])))
+        alone |= tokens_of(make_rollout(SeededEngine()).sample([ordinal]))
     assert together == reordered == alone
-
-
-def test_a_group_is_handed_on_as_soon_as_it_is_complete():
-    seen = []
-
-    def score(completion: Completion) -> ScoredCompletion:
-        seen.append(completion)
-        return score_by_length(completion)
-
-    groups = make_rollout(SeededEngine(), score=score).sample([0, 1, 2, 3])
-    first = next(groups)
-    assert sum(completion.prompt.ordinal == first.prompt.ordinal for completion in seen) == 4
-    assert len(seen) < 16
-    assert len(list(groups)) == 3
 
 
 def test_an_answer_whose_verifier_failed_shapes_neither_mean_nor_loss():
@@ -127,10 +120,10 @@ def test_an_answer_whose_verifier_failed_shapes_neither_mean_nor_loss():
 
 
 def test_no_problems_are_no_groups():
-    assert list(make_rollout(SeededEngine()).sample([])) == []
+    assert make_rollout(SeededEngine()).sample([]) == []
 
 
 def test_an_engine_that_loses_an_answer_stops_the_run():
     """Otherwise its group would stay in flight for ever."""
     with pytest.raises(EngineError, match="1 of 2 groups"):
-        list(make_rollout(SeededEngine(loses=1)).sample([0, 1]))
+        make_rollout(SeededEngine(loses=1)).sample([0, 1])

@@ -92,13 +92,16 @@ class VllmEngine:
     def sample(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield each answer as it finishes; see `grpo.engine.protocol.Engine`.
 
-        Abandoning the iterator cancels what has not finished.
+        Each call begins with an empty prefix cache, so that what was sampled before (an evaluation, say, which a
+        resumed run does not repeat) has no part in it. Abandoning the iterator cancels what has not finished.
 
         Raises:
             EngineError: a prompt does not fit the window, or stop texts were asked of an engine without any.
         """
         for request in requests:
             self._check(request)
+        if not self._llm.has_unfinished_requests():
+            self._llm.reset_prefix_cache()
         return self._drive(requests)
 
     def _check(self, request: Request) -> None:
