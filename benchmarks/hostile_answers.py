@@ -3,7 +3,7 @@
     python benchmarks/hostile_answers.py [--quick] [--answers N]
 
 The texts of ``rewards.hostile`` and mutations of them (cut, joined, wrapped in boxes and tags), judged against
-references of several kinds by ``math_answer``, ``number``, ``countdown``, ``format`` and a leaking function in the pool.
+references of several kinds by ``math_answer``, ``number``, ``countdown``, ``format`` and a function that leaks.
 Memory is counted from a tenth of the way on, when every process has warmed up; descriptors and processes by what is
 left when the verifiers are closed.
 """
