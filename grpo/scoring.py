@@ -103,10 +103,11 @@ class Scorer:
                 if judge.verifier.scope == "sample":
                     judge.ask([place], arrived, questions)
                 elif judge.verifier.scope == "group" and len(group) == group_size:
-                    judge.ask(sorted(group, key=lambda i: arrived[i].sample_index), arrived, questions)
+                    judge.ask(_in_order(group, arrived), arrived, questions)
             self.stats.seconds_waiting += time.perf_counter() - started
         started = time.perf_counter()
-        scored = self._finish(arrived, questions)
+        incomplete = [group for group in groups.values() if len(group) != group_size]
+        scored = self._finish(arrived, questions, incomplete)
         self.stats.seconds_waiting += time.perf_counter() - started
         return scored
 
@@ -119,10 +120,14 @@ class Scorer:
         for judge in self._all_judges():
             judge.close()
 
-    def _finish(self, arrived: Sequence[Completion], questions: Sequence[Question]) -> list[ScoredCompletion]:
+    def _finish(
+        self, arrived: Sequence[Completion], questions: Sequence[Question], incomplete: Sequence[Sequence[int]]
+    ) -> list[ScoredCompletion]:
+        """``incomplete``: the places of groups that an engine lost answers of, which a joint verdict still owes."""
         for judge in self._judges.values():
-            if judge.verifier.scope == "batch" and arrived:
-                judge.ask(sorted(range(len(arrived)), key=lambda i: _place(arrived[i])), arrived, questions)
+            joint = {"sample": [], "group": incomplete, "batch": [range(len(arrived))] if arrived else []}
+            for places in joint[judge.verifier.scope]:
+                judge.ask(_in_order(places, arrived), arrived, questions)
         self.stats.queue_depth += sum(judge.num_pending for judge in self._judges.values())
         verdicts = {name: judge.collect() for name, judge in self._judges.items()}
         scored = []
@@ -303,5 +308,6 @@ def _as_reward(audit: Audit) -> Reward:
     return Reward(name=audit.name, fn=audit.fn, args=audit.args)
 
 
-def _place(completion: Completion) -> tuple[int, int]:
-    return completion.prompt.ordinal, completion.sample_index
+def _in_order(places: Sequence[int], arrived: Sequence[Completion]) -> list[int]:
+    """Of problem and sample, not of arrival: a joint verdict may hang on it."""
+    return sorted(places, key=lambda place: (arrived[place].prompt.ordinal, arrived[place].sample_index))

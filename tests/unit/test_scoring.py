@@ -15,7 +15,7 @@ from tests.factories import make_completion, make_segment
 
 FUNCTIONS = """
 import os
-import random
+import time
 from pathlib import Path
 
 from rewards.reward_function import reward
@@ -47,6 +47,17 @@ def strict(completion, problem):
     return float(completion == problem.reference)
 
 def never(completion, problem):
+    return 0.0
+
+@reward(placement="service")
+def waits_for_three_others(completion, problem):
+    folder = Path(os.environ["MEETING_PLACE"])
+    (folder / completion).touch()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if len(list(folder.iterdir())) >= 4:
+            return 1.0
+        time.sleep(0.01)
     return 0.0
 """
 
@@ -150,3 +161,30 @@ def test_a_function_that_cannot_be_loaded_is_the_recipes_mistake(file: Path) -> 
         Scorer([Reward(fn=f"{file}:nowhere")])
     with pytest.raises(RecipeError, match=r"rewards.0.args.*args.scale: it takes no such argument"):
         Scorer([Reward(fn=f"{file}:length", args={"scale": 2})])
+
+
+def test_a_group_that_lost_answers_is_judged_by_what_arrived(make_scorer: Callable[..., Scorer]) -> None:
+    assert rewards_of(make_scorer("rank").score_all(answers("b", "a"), 3)) == [1.0, 0.0]
+
+
+def test_an_installed_package_offers_rewards_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "judges.py").write_text("def lengthy(completion, problem): return float(len(completion))\n")
+    info = tmp_path / "judges-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: judges\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[grpo.rewards]\nlengthy = judges:lengthy\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    scorer = Scorer([Reward(name="lengthy")])
+    try:
+        assert rewards_of(scorer.score_all(answers("abc"), 1)) == [3.0]
+    finally:
+        scorer.close()
+
+
+def test_calls_to_a_service_wait_at_the_same_time(
+    make_scorer: Callable[..., Scorer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEETING_PLACE", str(tmp_path))
+    scored = make_scorer("waits_for_three_others", concurrency=4).score_all(answers("a", "b", "c", "d"), 4)
+    assert rewards_of(scored) == [1.0] * 4
