@@ -140,6 +140,8 @@ def summarize(answers: Sequence[Sequence[ScoredCompletion]], *, accuracy: str, s
     """
     num_samples = len(answers[0])
     tallies = [_tally(members, accuracy, num_samples) for members in answers]
+    if not _has_votes(answers, accuracy):
+        tallies = [{name: pair for name, pair in tally.items() if not name.startswith("maj@")} for tally in tallies]
     num_unscored = sum(int(tally["unscored"][0]) for tally in tallies)
     if num_unscored == len(answers) * num_samples:
         reason = answers[0][0].verdicts[accuracy].reason
@@ -156,6 +158,13 @@ def summarize(answers: Sequence[Sequence[ScoredCompletion]], *, accuracy: str, s
         values={name: float(value) for name, value in zip(names, values, strict=True)},
         intervals={name: (float(low), float(high)) for name, (low, high) in zip(names, intervals, strict=True)},
     )
+
+
+def _has_votes(answers: Sequence[Sequence[ScoredCompletion]], accuracy: str) -> bool:
+    """Whether a majority can be told: a reward function that never says what it read has right answers and no votes."""
+    verdicts = [member.verdicts[accuracy] for members in answers for member in members]
+    is_silent = all(verdict.extracted is None for verdict in verdicts)
+    return not is_silent or not any(verdict.status is Status.CORRECT for verdict in verdicts)
 
 
 def sample_sizes(num_samples: int) -> tuple[int, ...]:

@@ -4,12 +4,12 @@ import math
 from collections import deque
 
 MAX_UNSCORED = 0.05  # beyond it a verifier is broken, and the run must not learn around it
-_NUM_STEPS = 10
+_NUM_STEPS, _NUM_ANSWERS = 10, 2_000
 _CHANCE = 1e-5
 
 
 class FailureWatch:
-    """Counts answers without a score over the last ten steps.
+    """Counts answers without a score, over the last ten steps or 2,000 answers, whichever is more.
 
     A verifier that fails on 3% of all answers fails on 5% of one step now and then: with 128 answers once in fifteen
     steps. So a count is too many where a verifier that fails on 5% would reach it once in 100,000 steps; one that fails
@@ -21,13 +21,18 @@ class FailureWatch:
     """
 
     def __init__(self) -> None:
-        self._steps: deque[tuple[int, int]] = deque(maxlen=_NUM_STEPS)
+        self._steps: deque[tuple[int, int]] = deque()
 
     def is_too_many(self, num_unscored: int, num_answers: int) -> bool:
         """Count another step; whether it, or the last steps together, has too many failures."""
         self._steps.append((num_unscored, num_answers))
-        totals = sum(unscored for unscored, _ in self._steps), sum(answers for _, answers in self._steps)
+        while len(self._steps) > _NUM_STEPS and self._num_answers() - self._steps[0][1] >= _NUM_ANSWERS:
+            self._steps.popleft()
+        totals = sum(unscored for unscored, _ in self._steps), self._num_answers()
         return any(_exceeds(*counts) for counts in ((num_unscored, num_answers), totals))
+
+    def _num_answers(self) -> int:
+        return sum(answers for _, answers in self._steps)
 
 
 def _exceeds(num_unscored: int, num_answers: int) -> bool:

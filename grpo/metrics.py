@@ -56,9 +56,12 @@ METRICS = (
     Metric("rewards/{name}/std", "reward", "Standard deviation of one reward function, before its weight."),
     Metric("verdicts/{status}", "answers", "Verdicts of this status, over answers and reward functions."),
     Metric("audit/num_checked", "answers", "Passes that the auditor judged again (scoring.audit)."),
-    Metric(
-        "audit/gap", "share", "Share of those that the auditor does not call correct: the alarm for reward hacking."
-    ),
+    Metric("audit/failed", "share", "Share of those that the auditor could not judge: it is no alarm then."),
+    Metric("audit/gap", "share", "Share of the others that it does not call correct: the alarm for reward hacking."),
+    Metric("tool/num_calls", "calls", "Programs that the policy had the tool run in the step."),
+    Metric("tool/failed", "share", "Share of those that raised, ran past a limit, or did what is forbidden."),
+    Metric("tool/use_rate", "share", "Share of sampled answers that called the tool and got its output."),
+    Metric("time/tool_s", "seconds", "Spent in the tool, over all calls; the engine samples on meanwhile."),
     Metric("verifier/per_second", "verdicts/s", "Verdicts a second of work, over all reward functions."),
     Metric("verifier/queue_depth", "verdicts", "Verdicts still owed when the last answer was sampled."),
     Metric("verifier/retried", "verdicts", "Verdicts without a score that were asked for a second time."),

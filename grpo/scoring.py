@@ -8,7 +8,7 @@ they are given.
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -130,28 +130,43 @@ class Scorer:
                 judge.ask(_in_order(places, arrived), arrived, questions)
         self.stats.queue_depth += sum(judge.num_pending for judge in self._judges.values())
         verdicts = {name: judge.collect() for name, judge in self._judges.items()}
+        applying = self._applying(verdicts, arrived)
         scored = []
         for place, completion in enumerate(arrived):
             own = {name: by_place[place] for name, by_place in verdicts.items()}
-            scored.append(ScoredCompletion(completion=completion, verdicts=own, reward=self._total(own)))
+            total = self._total(own, applying[completion.prompt.group_id])
+            scored.append(ScoredCompletion(completion=completion, verdicts=own, reward=total))
         if self._auditor is not None:
             scored = self._audited(self._auditor, scored, questions)
         for judge in self._all_judges():
             judge.report(self.stats)
         return scored
 
-    def _total(self, verdicts: Mapping[str, Verdict]) -> float | None:
-        """The weighted sum, times every gate: no credit without what a gate asks for."""
+    def _applying(
+        self, verdicts: Mapping[str, Mapping[int, Verdict]], arrived: Sequence[Completion]
+    ) -> dict[str, set[str]]:
+        """By group, the rewards that apply to its problem: a function that declines all its answers does not."""
+        applying: dict[str, set[str]] = {completion.prompt.group_id: set() for completion in arrived}
+        for name, by_place in verdicts.items():
+            for place, verdict in by_place.items():
+                if verdict.status is not Status.UNSCORED:
+                    applying[arrived[place].prompt.group_id].add(name)
+        return applying
+
+    def _total(self, verdicts: Mapping[str, Verdict], applying: Collection[str]) -> float | None:
+        """The weighted sum, times every gate: no credit without what a gate asks for. None without a needed score."""
         total, gate = 0.0, 1.0
         for reward in self._rewards:
+            if reward.label not in applying or (reward.weight == 0 and not reward.gate):
+                continue
             score = verdicts[reward.label].score
             if score is None:
                 return None
             if reward.gate:
-                gate *= score
+                gate *= min(max(score, 0.0), 1.0)
             else:
                 total += reward.weight * score
-        return gate * total
+        return gate * total if applying else None
 
     def _audited(
         self, auditor: "_Judge", scored: Sequence[ScoredCompletion], questions: Sequence[Question]

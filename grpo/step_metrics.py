@@ -25,6 +25,9 @@ def sampling_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "completions/clipped_ratio": float(np.mean([m.completion.finish_reason == "length" for m in members])),
         "frac_reward_zero_std": float(np.mean([not has_variance(group.rewards_G) for group in groups])),
     }
+    uses_tool = [any(segment.source == "environment" for segment in m.completion.segments) for m in members]
+    if any(uses_tool):
+        metrics["tool/use_rate"] = float(np.mean(uses_tool))
     rewards = np.array([member.reward for member in members if member.reward is not None])
     if len(rewards):
         metrics["reward"] = float(rewards.mean())
@@ -42,10 +45,13 @@ def _verdict_metrics(members: Sequence[ScoredCompletion]) -> Iterator[tuple[str,
     statuses = Counter(verdict.status for member in members for verdict in member.verdicts.values())
     for status, count in sorted(statuses.items()):
         yield f"verdicts/{status}", float(count)
-    audits = [member.audit for member in members if member.audit is not None and member.audit.score is not None]
+    audits = [member.audit for member in members if member.audit is not None]
+    judged = [audit.status is Status.CORRECT for audit in audits if audit.status.has_score]
     if audits:
         yield "audit/num_checked", float(len(audits))
-        yield "audit/gap", float(np.mean([audit.status is not Status.CORRECT for audit in audits]))
+        yield "audit/failed", 1 - len(judged) / len(audits)
+    if judged:
+        yield "audit/gap", 1 - float(np.mean(judged))
 
 
 def learning_metrics(taken: Sequence[ReadyGroup], stats: StepStats, version: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
 r"""Multiple choice: the letter of an option, bare or before what the option says.
 
 ``B``, ``(B)``, ``B.``, ``\text{(B)}``, ``option B`` name an option; ``(B) 12`` and ``B. 12`` name it with its value.
-``B 12`` and ``B or C`` name none.
+``B 12``, ``B or C`` and ``(B) but maybe (C)`` name none.
 """
 
 import re
@@ -14,6 +14,8 @@ _OPTION = re.compile(
     r"(?! ?(?:or\b|and\b|[,;/&(])) ?(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
+_OTHER_OPTION = re.compile(r"\([A-J]\)|(?<![A-Za-z])[A-J](?:[.):]|$)")
+_SECOND_THOUGHT = re.compile(r"\W*(?:but|also|maybe|perhaps|possibly|or|and|not|else|actually|wait)\b", re.IGNORECASE)
 _MAX_CHARACTERS = 300
 
 
@@ -34,6 +36,8 @@ def option_of(text: str) -> Option | None:
     match = _OPTION.fullmatch(text.strip("* "))
     if match is None:
         return None
+    if _OTHER_OPTION.search(match["rest"]) or _SECOND_THOUGHT.match(match["rest"]):
+        return None  # two options are neither
     letter = match["bracketed"] or match["marked"] or match["bare"]
     return Option(letter.upper(), match["rest"].strip(" ."))
 

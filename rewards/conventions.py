@@ -31,11 +31,13 @@ class UnknownConventionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """``marks``: parameters that give it away. ``call``: the keyword arguments for these answers; where ``scope`` is
-    "sample" there is one answer. ``unpack``: what was returned to one result per answer."""
+    """``marks``: sets of parameters, each of which gives it away. ``call``: the keyword arguments for these answers.
+
+    Where ``scope`` is "sample" there is one answer.
+    """
 
     name: str
-    marks: frozenset[str]
+    marks: tuple[frozenset[str], ...]
     scope: Scope
     call: Callable[[Sequence[str], Sequence[Question]], dict[str, Any]]
 
@@ -52,16 +54,21 @@ def recognize(function: Callable[..., Any]) -> Convention:
     """
     names = set(inspect.signature(function).parameters)
     for convention in CONVENTIONS:
-        if convention.marks <= names:
+        if any(marks <= names for marks in convention.marks):
             return convention
-    known = "; ".join(f"{c.name}: {', '.join(sorted(c.marks))}" for c in CONVENTIONS)
+    known = "; ".join(f"{c.name}: {', '.join(sorted(c.marks[0]))}" for c in CONVENTIONS)
     raise UnknownConventionError(
         f"its parameters ({', '.join(sorted(names)) or 'none'}) are those of no convention. Known by: {known}"
     )
 
 
-def keywords_for(function: Callable[..., Any], offered: Args, args: Args) -> dict[str, Any]:
+def keywords_for(
+    function: Callable[..., Any], offered: Args, args: Args, references: Sequence[str] | None = None
+) -> dict[str, Any]:
     """What of ``offered`` the function takes, and the recipe's own ``args`` over it.
+
+    ``references`` stand in for a column by one of ``REFERENCE_NAMES`` that the data lacks, unless the function has a
+    default for it.
 
     Raises:
         UnknownConventionError: it takes no such argument as the recipe gives, or needs one that nobody has.
@@ -74,6 +81,9 @@ def keywords_for(function: Callable[..., Any], offered: Args, args: Args) -> dic
             raise UnknownConventionError(
                 f"args.{key}: it takes no such argument; allowed are {', '.join(sorted(named))}"
             )
+    if references is not None:
+        has_default = {key for key in named if parameters[key].default is not inspect.Parameter.empty}
+        offered = {key: list(references) for key in REFERENCE_NAMES if key not in has_default} | dict(offered)
     given = {key: value for key, value in offered.items() if takes_any or key in named} | dict(args)
     missing = [key for key in named - given.keys() if parameters[key].default is inspect.Parameter.empty]
     if missing:
@@ -101,14 +111,11 @@ def _trl(completions: Sequence[str], questions: Sequence[Question]) -> dict[str,
     columns: dict[str, list[Any]] = {}
     for key in dict.fromkeys(key for question in questions for key in question.columns):
         columns[key] = [question.columns.get(key) for question in questions]
-    for key in REFERENCE_NAMES:
-        columns.setdefault(key, [question.reference for question in questions])
     return {
         **columns,
-        "prompts": [question.prompt or question.text for question in questions],
+        "prompts": [question.text for question in questions],
         "completions": list(completions),
         "completion_ids": [list(question.completion_ids) for question in questions],
-        "trainer_state": SimpleNamespace(global_step=0),
         "log_extra": _ignore,
         "log_metric": _ignore,
     }
@@ -119,7 +126,7 @@ def _verl(completions: Sequence[str], questions: Sequence[Question]) -> dict[str
     return {
         "data_source": str(question.columns.get("data_source", "")),
         "solution_str": completions[0],
-        "ground_truth": question.reference,
+        "ground_truth": _ground_truth(question),
         "extra_info": _extra_info(question),
     }
 
@@ -128,7 +135,7 @@ def _verl_joint(completions: Sequence[str], questions: Sequence[Question]) -> di
     return {
         "data_sources": [str(question.columns.get("data_source", "")) for question in questions],
         "solution_strs": list(completions),
-        "ground_truths": [question.reference for question in questions],
+        "ground_truths": [_ground_truth(question) for question in questions],
         "extra_infos": [_extra_info(question) for question in questions],
     }
 
@@ -154,6 +161,13 @@ def _slime(completions: Sequence[str], questions: Sequence[Question]) -> dict[st
     return {"args": SimpleNamespace(), "sample": sample}
 
 
+def _ground_truth(question: Question) -> Any:
+    """verl's own column where the data has it, be it a text or a mapping; else the reference."""
+    model = question.columns.get("reward_model")
+    own = model.get("ground_truth") if isinstance(model, Mapping) else question.columns.get("ground_truth")
+    return question.reference if own is None else own
+
+
 def _extra_info(question: Question) -> dict[str, Any]:
     """verl's own column of that name where the data has one, and all columns beside it."""
     own = question.columns.get("extra_info")
@@ -164,12 +178,16 @@ def _ignore(*_: object, **__: object) -> None:
     """TRL's logging callbacks: what they are told goes nowhere."""
 
 
+def _marks(*alternatives: str) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(names.split()) for names in alternatives)
+
+
 CONVENTIONS = (
-    Convention("ours", frozenset({"completion"}), "sample", _ours),
-    Convention("ours, joint", frozenset({"completions", "problems"}), "group", _ours_joint),
-    Convention("verl", frozenset({"solution_str", "ground_truth"}), "sample", _verl),
-    Convention("verl, joint", frozenset({"solution_strs", "ground_truths"}), "group", _verl_joint),
-    Convention("OpenRLHF", frozenset({"queries", "labels"}), "group", _openrlhf),
-    Convention("TRL", frozenset({"completions"}), "group", _trl),
-    Convention("slime", frozenset({"args", "sample"}), "sample", _slime),
+    Convention("ours", _marks("completion"), "sample", _ours),
+    Convention("ours, joint", _marks("completions problems"), "group", _ours_joint),
+    Convention("verl", _marks("solution_str ground_truth"), "sample", _verl),
+    Convention("verl, joint", _marks("solution_strs ground_truths"), "group", _verl_joint),
+    Convention("OpenRLHF", _marks("queries labels", "queries prompts"), "group", _openrlhf),
+    Convention("TRL", _marks("completions", "completion_ids", "prompts"), "group", _trl),
+    Convention("slime", _marks("args sample"), "sample", _slime),
 )

@@ -5,8 +5,8 @@ process, within limits of CPU time and memory. What a limit means depends on who
 
 - an answer beyond the caps on size, nesting or magnitude, prose, or one that leaves an integral to be worked out:
   unparsed, score 0;
-- an answer that is far longer or deeper than its reference and runs past the limit: timeout, score 0, so that no text
-  pays by going unscored;
+- an answer that is far longer or deeper than its reference, or has names and functions that it lacks, and runs past
+  the limit: timeout, score 0, so that no text pays by going unscored;
 - any other answer at which the comparison runs past the limit, or the child ends twice: harness_error, no score.
 """
 
@@ -24,8 +24,11 @@ from rewards.worker import Limits, Message, WorkerDiedError, WorkerLimitError
 
 _CHILD = "rewards.math_child"
 _LABORIOUS = re.compile(
-    r"\\(?:int|iint|oint|sum|prod|lim)(?![A-Za-z])|!|\\binom|\^\s*\{?\s*\(?\s*[0-9]{3}|\^\s*\{[^{}^]{0,40}\^"
+    r"\\(?:int|iint|oint|sum|prod|lim|Gamma|binom|begin)(?![A-Za-z])|!|\^\s*\{?\s*\(?\s*[0-9]{3}"
+    r"|\^\s*\{[^{}^]{0,40}\^"
 )
+_WORD = re.compile(r"\\?[A-Za-z]+")
+_PLAIN_WORDS = frozenset(("\\frac", "\\sqrt", "\\text", "\\pi", "pi", "sqrt"))
 
 
 class MathAnswerVerifier:
@@ -85,7 +88,7 @@ class MathAnswerVerifier:
             verdict = _unparsed(f"no answer by {self.extract!r}")
         else:
             answer, reference = strip_markup(span), strip_markup(question.reference)
-            verdict = self._judge(answer, reference)
+            verdict = self._judge_within_the_stack(answer, reference)
             if verdict.status is Status.CORRECT and _restates(answer, reference, question.text):
                 reason = f"{shorten(answer)} restates the question"
                 verdict = Verdict(score=0.0, status=Status.WRONG, extracted=canonical(answer), reason=reason)
@@ -94,6 +97,13 @@ class MathAnswerVerifier:
     def close(self) -> None:
         """End and reap the child; idempotent."""
         self.pool.close()
+
+    def _judge_within_the_stack(self, answer: str, reference: str) -> Verdict:
+        """The readers count what they nest; what they miss must not reach the caller as an exception."""
+        try:
+            return self._judge(answer, reference)
+        except RecursionError:
+            return _unparsed(f"{shorten(answer)}: it nests too deeply")
 
     def _judge(self, answer: str, reference: str) -> Verdict:
         if not answer or not reference:
@@ -150,9 +160,11 @@ def _restates(answer: str, reference: str, question: str) -> bool:
 
 
 def _asks_for_more(answer: str, reference: str) -> bool:
-    """Whether judging ``answer`` is much more work than its reference gives cause for."""
+    """Whether judging ``answer`` is more work than its reference gives cause for: it is longer, deeper, or brings in
+    names and functions of its own."""
     return (
-        len(_LABORIOUS.findall(answer)) > len(_LABORIOUS.findall(reference))
+        not set(_WORD.findall(answer)) <= _PLAIN_WORDS.union(_WORD.findall(reference))
+        or len(_LABORIOUS.findall(answer)) > len(_LABORIOUS.findall(reference))
         or len(answer) > 100 + 4 * len(reference)
         or depth(answer) > 6 + depth(reference)
     )

@@ -4,11 +4,13 @@ Three outcomes: True, False, and None where ``leaf`` could not tell. So the same
 whose leaf is exact and cheap, and the child, whose leaf evaluates.
 
 Rules that are conventions, each the reading most favourable to an honest answer that names one value:
-a unit, a percent sign, a degree sign or a base that only one side writes is not compared (28% is 28, and also 0.28);
+a unit, a percent sign or a degree sign that only one side writes is not compared (28% is 28, and also 0.28), nor a
+base that only the reference writes;
 top-level lists are unordered, brackets ordered; ``3, 2`` may stand for ``(3, 2)`` in that order; a set of one element
 is that element; a column vector is the tuple of its numbers; a label (``x =``, ``m+n =``) may be left out.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -120,6 +122,8 @@ def _compare_unlike(expected: Node, given: Node, leaves: Leaves) -> bool | None:
         group = expected if expected.kind == "group" else given
         parts = [_entries(expected, group), _entries(given, group)]
         return group.name == "()" and _in_order(parts[0], parts[1], leaves)
+    if _may_be_a_time(expected):
+        return False
     if "ratio" in kinds and all(node.kind == "ratio" or is_expression(node) for node in (expected, given)):
         left, right = (
             quotient(*node.parts) if len(node.parts) == 2 and node.kind == "ratio" else node
@@ -182,9 +186,21 @@ def _distinct(parts: Sequence[Node], leaves: Leaves) -> list[Node]:
     return kept + list(parts[MAX_UNORDERED + 1 :])
 
 
+def _may_be_a_time(node: Node) -> bool:
+    """Whether a ratio of whole numbers is not in lowest terms and reads as a time of day: ``12:30``."""
+    if node.kind != "ratio" or len(node.parts) != 2 or any(part.kind != "number" for part in node.parts):
+        return False
+    hour, minute = (part.value for part in node.parts)
+    if hour.denominator != 1 or minute.denominator != 1 or not (0 <= hour <= 24 and (minute == 0 or 10 <= minute < 60)):
+        return False
+    return math.gcd(int(hour), int(minute)) > 1
+
+
 def _compare_ratios(expected: Node, given: Node, leaves: Leaves) -> bool | None:
     if len(expected.parts) != len(given.parts):
         return False
+    if _may_be_a_time(expected):
+        return _in_order(expected.parts, given.parts, leaves)
     cross = [
         (Node("product", (left, given.parts[0])), Node("product", (right, expected.parts[0])))
         for left, right in zip(expected.parts, given.parts, strict=True)
@@ -211,6 +227,8 @@ def _compare_quantities(expected: Node, given: Node, leaves: Leaves) -> bool | N
 def _compare_based(expected: Node, given: Node) -> bool:
     if expected.kind == given.kind:
         return (expected.value, expected.name) == (given.value, given.name)
+    if given.kind == "based" and given.name != "10":
+        return False
     return {expected.kind, given.kind} == {"based", "number"} and expected.value == given.value
 
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards.choice import option_of, same_option, without_option
+from rewards.math_clock import same_time
 from rewards.math_compare import EXACT, compare
 from rewards.math_form import NoFormError, form_of, spell, spell_fraction
 from rewards.math_grammar import parse
@@ -39,6 +40,9 @@ def decide(answer: str, reference: str) -> bool | None:
     option = same_option(reference, answer)
     if option is not None:
         return option
+    timed = same_time(words_in(tidy(reference)), words_in(tidy(answer))) if len(answer) < 40 else None
+    if timed is not None:
+        return timed
     answer, reference = without_option(answer), without_option(reference)
     number = _same_number(answer, reference)
     if number is not None:
@@ -85,18 +89,18 @@ def is_name(text: str) -> bool:
 
 def read(text: str, *, grouped: bool = True) -> Node | None:
     """The tree of a text; None where the grammar does not read it or the caps forbid to."""
-    parsed = _parsed(text, grouped)
+    parsed = _parsed(text, grouped) if len(text) <= MAX_CHARACTERS else None  # a cache must not keep floods alive
     return parsed if isinstance(parsed, Node) else None
 
 
 def is_foreign(text: str) -> bool:
     """Whether it may be mathematics that the grammar does not know: integrals, limits, infinite sums, cases."""
-    return isinstance(_parsed(text, True), ForeignError)
+    return len(text) <= MAX_CHARACTERS and isinstance(_parsed(text, True), ForeignError)
 
 
 @lru_cache(maxsize=2048)  # a group's answers share their reference, and often their text
 def _parsed(text: str, grouped: bool) -> Node | NotReadableError:
-    if len(text) > MAX_CHARACTERS or depth(text) > MAX_DEPTH:
+    if depth(text) > MAX_DEPTH:
         return NotReadableError("beyond the caps")
     try:
         return parse(tidy(text), grouped=grouped)

@@ -9,7 +9,7 @@ import re
 
 from rewards.math_operand import OperandReader
 from rewards.math_scanner import NotReadableError
-from rewards.math_tree import Node, negative, number, quotient
+from rewards.math_tree import Node, negative, number, reciprocal
 from rewards.unit import unit_of
 
 _SIGNS = re.compile(r"<=|>=|!=|==|[<>=]|\\(?:le|ge|ne|equiv|in|approx|sim)(?![A-Za-z])")
@@ -47,10 +47,11 @@ class _Parser(OperandReader):
 
     def listing(self) -> Node:
         self.take(_LEAD)
-        items = [self.relation()]
-        while self.take(_SEPARATOR):
+        items, joined = [self.relation()], ""
+        while (match := self.take(_SEPARATOR)) is not None:
+            joined = "and" if "and" in match.group() else joined
             items.append(self.relation())
-        return items[0] if len(items) == 1 else Node("list", tuple(items))
+        return items[0] if len(items) == 1 else Node("list", tuple(items), joined)
 
     def items(self) -> tuple[Node, ...]:
         items = [self.relation()]
@@ -114,7 +115,7 @@ class _Parser(OperandReader):
             if self.accept("*"):
                 value = _times(value, self._factor())
             elif self.accept("/"):
-                value = quotient(value, self._factor())
+                value = _times(value, reciprocal(self._factor()))
             elif self._adjoins():
                 value = _times(value, self.power())
             else:
@@ -137,6 +138,8 @@ class _Parser(OperandReader):
     def _adjoins(self) -> bool:
         """Whether an operand follows with nothing between. A number never does, so that ``2 3`` is not 6."""
         character = self.next_character()
+        if character.isdigit():
+            return self.text[: self.at].rstrip().endswith("!")  # 10!10!
         if not character or character in _NO_OPERAND or not character.isascii():
             return False
         if self.sees("\\}", "\\$", "\\%", "\\\\") or self.command() in _STOPS:

@@ -12,11 +12,17 @@ _DIGITS = re.compile(
     r"|(?P<plain>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 )
 _DIGIT_RUN = re.compile("[0-9]+")
+_PLAIN_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _EXPONENT = re.compile(r"[eE]([+-]?[0-9]{1,9})(?![0-9A-Za-z.])")
 _REPEATING = re.compile(r"\\(?:overline|dot|bar) ?\{([0-9]{1,30})\}")
 _MIXED = re.compile(
     r" ([0-9]+) ?/ ?([0-9]+)(?![0-9.])| ?\\frac ?(?:\{ ?([0-9]+) ?\}|([0-9])) ?(?:\{ ?([0-9]+) ?\}|([0-9]))"
 )
+_BASE_WORD = re.compile(r"_ ?\{ ?\\text ?\{ ?([A-Za-z]{1,10}) ?\} ?\}")
+_BASES = {
+    **{"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"},
+    **{"ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16"},
+}
 _NAME = re.compile(r"[A-Za-z]+")
 _TEXT = re.compile(r"\\text ?\{([^{}]*)\}")
 _ONE = re.compile(r" ?([0-9])")
@@ -119,7 +125,7 @@ class OperandReader(Scanner):
             self.at = exponent.end()
             return Node("product", (number(value), Node("power", (number(10), number(int(exponent.group(1)))))))
         if self.text.startswith("_", self.at):
-            return Node("based", name=self._subscript().strip("()"), value=value)
+            return Node("based", name=self._base(), value=value)
         mixed = _MIXED.match(self.text, self.at) if mixable and "." not in digits else None
         if mixed is None:
             return number(value)
@@ -128,6 +134,14 @@ class OperandReader(Scanner):
             raise NotReadableError("a number beside an improper fraction")
         self.at = mixed.end()
         return number(value + Fraction(top, bottom))
+
+    def _base(self) -> str:
+        """The base that comes next, in digits: ``_2``, ``_{(2)}``, ``_{\\text{two}}``."""
+        words = self.take(_BASE_WORD)
+        if words is None:
+            return self._subscript().strip("()")
+        name = words.group(1).casefold()
+        return _BASES.get(name, name)
 
     def _subscript(self) -> str:
         """The subscript that comes next, as text; empty where none does."""
@@ -263,14 +277,23 @@ class OperandReader(Scanner):
         degree = int(index.group(1)) if index else 2
         if degree == 0:
             raise NotReadableError("a root of degree 0")
-        base = self._call_arguments()[0]
-        return Node("power", (base, number(Fraction(1, degree))))
+        return Node("power", (self._radicand(), number(Fraction(1, degree))))
+
+    def _radicand(self) -> Node:
+        r"""Brackets, else one token, as it is typeset: ``\sqrt3\pi`` is a multiple of pi. A run of digits is one."""
+        if self.sees("(", "[", "{"):
+            return self._call_arguments()[0]
+        run = self.take(_PLAIN_NUMBER)
+        if run is not None:
+            return number(Fraction(run.group()))
+        with self.deeper():
+            return self.primary()
 
     def _call(self, name: str) -> Node:
         if name == "sqrt":
             return self._root()
         if name == "cbrt":
-            return Node("power", (self._call_arguments()[0], number(Fraction(1, 3))))
+            return Node("power", (self._radicand(), number(Fraction(1, 3))))
         base = self._log_base() if name == "log" else None
         exponent = self._call_exponent() if name != "log" and self.accept("^") else None
         if exponent == number(-1):
@@ -341,6 +364,8 @@ class OperandReader(Scanner):
             self.bars = bars
             self.brackets -= 1
         if len(items) == 1 and closing == _BRACKETS[opening]:
+            if items[0].kind == "number" and self.text.startswith("_", self.at):
+                return Node("based", name=self._base(), value=items[0].value)
             return items[0]
         return Node("group", items, opening + closing)
 

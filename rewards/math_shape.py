@@ -11,9 +11,7 @@ LINE = Node("group", (negative(INFINITY), INFINITY), "()")
 _EXPRESSIONS = frozenset(("number", "symbol", "sum", "product", "power", "call"))
 _MAX_VALUES = 64  # of an answer with several signs of plus-minus
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_NO_LABEL = frozenset(
-    ("number", "matrix", "set", "list", "ellipsis", "quantity", "based", "union", "minus", "relation")
-)
+_LABEL_CALLS = frozenset(("f()", "g()", "sin", "cos", "tan", "sec", "csc", "cot", "gcd", "lcm", "max", "min", "det"))
 
 
 def is_expression(node: Node) -> bool:
@@ -25,13 +23,43 @@ def is_endless(node: Node) -> bool:
 
 
 def is_label(node: Node) -> bool:
-    """Whether ``node = 5`` only names the value 5: ``x``, ``f(2)``, ``m+n``, ``(p,q)``, but not ``11a+c``."""
-    if node.kind == "call" and node.name in ("f()", "g()"):
-        return True
-    for inner in node.walk():
-        if inner.kind in _NO_LABEL and inner != number(-1):
-            return False
-    return bool(node.symbols) or node.kind == "words"
+    """Whether ``node = 5`` only names the value 5: ``x``, ``f(2)``, ``m+n``, ``(p,q)``, ``|S|`` of a set S.
+
+    ``11a+c``, ``-x``, ``1/x``, ``|x|`` and ``\\log x`` are expressions still to be solved for x.
+    """
+    parts = node.parts
+    match node.kind:
+        case "words":
+            return True
+        case "symbol":
+            return bool(node.symbols)
+        case "call" if node.name == "abs":
+            return parts[0].kind == "symbol" and parts[0].name[:1].isupper()
+        case "call":
+            return node.name in ("f()", "g()") or (node.name in _LABEL_CALLS and all(map(is_label, parts)))
+        case "sum":
+            return all(is_label(_without_factor(part, number(-1))) for part in parts)
+        case "product":
+            named = [part for part in parts if is_label(part)]
+            return bool(named) and all(part in named or _is_divisor(part) for part in parts)
+        case "power" | "group" | "ratio":
+            return all(map(is_label, parts))
+    return False
+
+
+def _is_divisor(node: Node) -> bool:
+    return node.kind == "power" and node.parts[1] == number(-1) and is_label(node.parts[0])
+
+
+def _without_factor(node: Node, factor: Node) -> Node:
+    if node.kind != "product" or node.parts[0] != factor or len(node.parts) < 2:
+        return node
+    return node.parts[1] if len(node.parts) == 2 else Node("product", node.parts[1:])
+
+
+def _is_variable(node: Node) -> bool:
+    """Whether an inequality of ``node`` bounds an interval: a label, or the absolute value of one."""
+    return is_label(node) or (node.kind == "call" and node.name == "abs" and is_label(node.parts[0]))
 
 
 def split_assignment(node: Node) -> tuple[Node, Node] | None:
@@ -52,7 +80,8 @@ def split_assignment(node: Node) -> tuple[Node, Node] | None:
 def shape(node: Node) -> Node:
     """``node`` in its one shape; what has several keeps its own."""
     if node.kind == "list":
-        return _shape_list([shape(part) for part in _share_label(node.parts)])
+        both = _both_rays(node) if node.name == "and" else None
+        return both or _shape_list([shape(part) for part in _share_label(node.parts)])
     if node.kind == "relation":
         return _shape_relation(node)
     if node.kind in ("union", "group", "set", "minus"):
@@ -70,6 +99,24 @@ def _share_label(parts: tuple[Node, ...]) -> tuple[Node, ...]:
     if len(labels) != 1 or assignments[0] is None:
         return parts
     return tuple(pair[1] if pair is not None else part for pair, part in zip(assignments, parts, strict=True))
+
+
+def _both_rays(node: Node) -> Node | None:
+    """The interval of ``x > 1 and x < 3``, empty where no x is both; None for anything but two inequalities of one
+    symbol, one from above and one from below."""
+    if len(node.parts) != 2 or any(part.kind != "relation" or len(part.parts) != 2 for part in node.parts):
+        return None
+    rays = [shape(part) for part in node.parts]
+    if any(ray.kind != "group" for ray in rays) or node.parts[0].symbols != node.parts[1].symbols:
+        return None
+    if rays[0].parts[-1] != INFINITY:
+        rays.reverse()
+    low, high = rays[0].parts[0], rays[1].parts[-1]
+    if is_endless(low) or is_endless(high):
+        return None
+    if low.kind == high.kind == "number" and low.value > high.value:
+        return Node("set")
+    return Node("group", (low, high), rays[0].name[0] + rays[1].name[-1])
 
 
 def _shape_list(parts: list[Node]) -> Node:
@@ -102,11 +149,11 @@ def _interval(sides: list[Node], signs: list[str]) -> Node | None:
         sides, signs = sides[::-1], [_FLIPPED[sign] for sign in signs[::-1]]
     if any(sign in (">", ">=") for sign in signs):
         return None
-    place = 1 if len(sides) == 3 else 0 if is_label(sides[0]) and not is_label(sides[1]) else 1
+    place = 1 if len(sides) == 3 else 0 if _is_variable(sides[0]) and not _is_variable(sides[1]) else 1
     variable = sides[place]
     if (
         variable.kind not in ("symbol", "call")
-        or not is_label(variable)
+        or not _is_variable(variable)
         or (len(sides) == 2 and is_label(sides[1 - place]))
     ):
         return None

@@ -62,14 +62,31 @@ _COMMAND = re.compile(r"\\(?:left|right) ?\.|\\([A-Za-z]+) ?|\\([,;:! ])|~|\\\\"
 _FENCES = {r"\(": r"\)", r"\[": r"\]", "$": "$", "$$": "$$"}
 _TEXT = re.compile(r"\\text\s?\{([^{}]*)\}")
 _WORDY = r"[A-Za-z'’\- ,]{0,80}?"
-_HEDGES_TEXT = (
-    "not no never or either neither nor maybe perhaps possibly probably approximately about around roughly almost "
-    "nearly least most than more less but if unless except between cannot isn't aren't was wrong"
+_INTRODUCTION_TEXT = (
+    "so thus hence therefore then finally we you i get have obtain find found it this that which must will be is are "
+    "the an our my your final correct required desired requested resulting answer answers solution solutions result "
+    "value values total sum product difference number count amount quantity probability ratio remainder average mean "
+    "median mode area volume perimeter length width height radius diameter distance time speed rate cost price angle "
+    "measure slope equation expression function minimum maximum smallest largest greatest least possible positive "
+    "integer ways way of for in to problem question equals equal original given side triangle circle square rectangle "
+    "coordinates point day numerator denominator coefficient simplified simplifies form range domain interval set "
+    "these those all real option choice letter"
 )
-_HEDGES = frozenset(_HEDGES_TEXT.split())
+_INTRODUCTION = frozenset(_INTRODUCTION_TEXT.split())
 _PREFIX = re.compile(rf"(?:{_WORDY}\b(?:is|are|equals|be|get|have)|(?:the |final |correct )*answer)\s?[:=]?\s", re.I)
 _COLON_PREFIX = re.compile(rf"(?=[A-Za-z]{{4}}){_WORDY}[:=]\s", re.I)
+_ABOUT = re.compile(r"~ ?[0-9.+\-]")  # "about", not the space that LaTeX writes so
+_DERIVED = re.compile(r"\bof (?:(?:the|this|our|my|final|correct) ){0,4}(?:answer|result|solution|it|this)\b", re.I)
 _CONNECTIVE = re.compile(r"(?:so|thus|hence|therefore|then)\b[, ]*", re.I)
+_DISPLAYED = re.compile(
+    r"\\(?:text)?color ?\{[A-Za-z]{1,20}\} ?(?=\{)|\\underline(?: ?(?=\{))|\s?(?:\\checkmark(?![A-Za-z])|[✓✔✅])"
+)
+_DOTTED = re.compile(r"\\dot ?\{?([0-9])\}?([0-9]{0,28})\\dot ?\{?([0-9])\}?")
+_US_DOLLARS = re.compile(r"^(?:US\\?\$|USD ?)(?=[0-9])")
+_JOINED_UNIT = re.compile(r"^([+-]?[0-9][0-9.,]{0,20})(kg|km|cm|mm|mg|ml|mL|mph|kmh|lbs?|hrs?|ft)$")
+_PLAIN_SET = re.compile(r"^\{([^{}\\]{1,400},[^{}\\]{1,400})\}$")
+_SPOKEN_RATIO = re.compile(r"^([0-9]{1,9}) to ([0-9]{1,9})$")
+_EXCLAIMED = re.compile(r"(?<=[A-Za-z]{3})!$")  # "Yes!", not the factorial of n
 _INLINE = re.compile(r"\$(?=\S)([^$]{1,200}?)(?<=\S)\$(?![0-9])")  # $x$, but not the amounts of "$5 and $6"
 _BOLD = re.compile(r"\*\*(?=\S)([^*]{1,200})(?<=\S)\*\*(?![0-9A-Za-z(])")
 
@@ -80,10 +97,15 @@ def tidy(text: str) -> str:
     >>> tidy(r"$\left(\dfrac12,\,\mathrm{e}\right)$"), tidy("The answer is 3√5.")
     ('(\\frac12, \\text{e})', '3\\sqrt 5')
     """
-    text = _unfence(strip_markup(text))
+    text = _unfence(_DISPLAYED.sub("", strip_markup(text)))
+    text = _DOTTED.sub(r"\\overline{\1\2\3}", text.replace("{smallmatrix}", "{matrix}"))
+    text = _US_DOLLARS.sub(r"\\$", _JOINED_UNIT.sub(r"\1 \2", _PLAIN_SET.sub(r"\\{\1\\}", text)))
+    text = _EXCLAIMED.sub("", _SPOKEN_RATIO.sub(r"\1:\2", text))
     text = _RAISED_RUN.sub(lambda run: "^{" + "".join(map(_RAISED.__getitem__, run.group())) + "}", text)
     text = _LOWERED_RUN.sub(lambda run: "_{" + "".join(map(_LOWERED.__getitem__, run.group())) + "}", text)
     text = "".join([_SIGNS.get(sign, sign) for sign in text]).replace(r"\\%", r"\%")
+    if _ABOUT.match(text):
+        text = r"\sim " + text[1:]
     text = _BOLD.sub(r"\1", _INLINE.sub(r"\1", _COMMAND.sub(_respell, text)))
     text = " ".join(text.replace("**", "^").split())
     text = text.replace("...", r"\ldots ").rstrip(" .,;:")
@@ -136,6 +158,15 @@ def _strip_words(text: str) -> str:
     start = connective.end() if connective else 0
     for pattern in (_PREFIX, _COLON_PREFIX):
         prefix = pattern.match(opened, start)
-        if prefix is not None and _HEDGES.isdisjoint(prefix.group().lower().replace(",", " ").split()):
+        if prefix is not None and _is_introduction(prefix.group()):
             return opened[prefix.end() :].strip(" :=$")
     return opened[start:] if connective else text
+
+
+def _is_introduction(words: str) -> bool:
+    """Whether all its words are neutral ones, or single letters that name a quantity: other words may deny,
+    bound or rework the value that follows."""
+    named = re.findall(r"[A-Za-z'’]+", words)
+    if _DERIVED.search(words):  # the square of the answer
+        return False
+    return all(word.lower() in _INTRODUCTION or len(word) == 1 for word in named)

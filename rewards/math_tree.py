@@ -3,7 +3,8 @@
 One type of node for all kinds, because every consumer walks it generically:
 
     number (value), symbol (name), call (name, arguments), sum, product, power (base, exponent),
-    plus_minus (name "+" or "-", one part), group (name is its brackets, "()" to "[)"), set, list, union, minus,
+    list (name "and" where that word joins it),
+    plus_minus (name "+" or "-", one part), group (name is its brackets, "()" to "[)"), set, union, minus,
     matrix (rows of kind row), relation (name lists its signs, parts its sides), ratio, quantity (name is its unit),
     based (value's digits in base name), words (name), ellipsis.
 
@@ -74,7 +75,11 @@ def negative(node: Node) -> Node:
 
 
 def quotient(top: Node, bottom: Node) -> Node:
-    return Node("product", (top, Node("power", (bottom, number(-1)))))
+    return Node("product", (top, reciprocal(bottom)))
+
+
+def reciprocal(node: Node) -> Node:
+    return Node("power", (node, number(-1)))
 
 
 def _digits(node: Node) -> float:

@@ -94,6 +94,8 @@ def _differ_early(expected: Node, given: Node, points: list[dict[str, Value]], d
             with mpmath.workdps(digits):
                 values.append((_value_at(expected, point, decimal), _value_at(given, point, decimal)))
         (left, right), (left_again, right_again) = values
+        if left is not None and left_again is not None and right is right_again is None and _is_real(left):
+            return True  # more digits give no value where there is none: the reference has one
         if left is None or right is None or left_again is None or right_again is None or not _is_real(left):
             continue
         if not (_is_near(left, left_again, 25) and _is_near(right, right_again, 25)):

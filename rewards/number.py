@@ -24,6 +24,7 @@ _VALUE = re.compile(
     (?:
         \\[dt]?frac\s?\{{\s?(?P<frac_top>-?[0-9]+)\s?\}}\s?\{{\s?(?P<frac_bottom>[0-9]+)\s?\}}
       | (?P<whole>[0-9]+)\s(?P<mixed_top>[0-9]+)\s?/\s?(?P<mixed_bottom>[0-9]+)
+      | (?P<mantissa>{UNSIGNED})[eE](?P<exponent>[+-]?[0-9]{{1,3}})
       | (?P<top>{_SPACED}|{UNSIGNED})(?:\s?/\s?(?P<bottom>{UNSIGNED}))?
     )
     (?P<unit>\s?[%$€£¥¢°]|\s?[%°]?\s[A-Za-z][A-Za-z'°./²³^0-9\ -]{{0,40}})?
@@ -53,15 +54,17 @@ def parse_number(text: str) -> Fraction | None:
     return None if quantity is None else quantity.value
 
 
-@lru_cache(maxsize=1024)  # a group's answers repeat, and share their reference
 def quantity_of(text: str) -> Quantity | None:
     """As ``parse_number``, with the unit.
 
     >>> quantity_of("$5"), quantity_of("5 apples"), quantity_of("18 but it may be twelve")
     (Quantity(value=Fraction(5, 1), unit='dollar'), Quantity(value=Fraction(5, 1), unit=''), None)
     """
-    if len(text) > MAX_CHARACTERS:
-        return None
+    return None if len(text) > MAX_CHARACTERS else _read_quantity(text)  # a cache must not keep floods alive
+
+
+@lru_cache(maxsize=1024)  # a group's answers repeat, and share their reference
+def _read_quantity(text: str) -> Quantity | None:
     match = _VALUE.fullmatch(strip_markup(text))
     if match is None or (match["sign"] and match["inner"]):
         return None
@@ -151,6 +154,8 @@ def _magnitude(match: re.Match[str]) -> Fraction | None:
         return Fraction(int(match["frac_top"]), int(match["frac_bottom"]))
     if match["whole"] is not None:
         return _mixed(int(match["whole"]), int(match["mixed_top"]), int(match["mixed_bottom"]))
+    if match["mantissa"] is not None:
+        return _decimal(match["mantissa"]) * Fraction(10) ** int(match["exponent"])
     top, bottom = _decimal(match["top"]), _decimal(match["bottom"] or "1")
     if match["bottom"] and (top / bottom).denominator == 1:
         return None  # 48/2 is a problem, not its answer

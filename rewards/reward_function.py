@@ -80,7 +80,8 @@ class RewardFunction:
             raise ValueError(
                 f"fn = {target!r}: scope '{self.scope}' needs a function of many answers (completions, problems)"
             )
-        self._as_messages: bool | None = None  # whether it wants answers as messages; known after its first call
+        # Whether it wants answers as messages: by what it reads of them, else known after its first call.
+        self._as_messages: bool | None = True if _mentions(self._function, "content") else None
 
     def __call__(self, completions: Sequence[str], questions: Sequence[Question]) -> list[Verdict]:
         """One verdict per answer. Raises MemoryError, and nothing else, so that a leaking process can be replaced."""
@@ -88,18 +89,18 @@ class RewardFunction:
             return [self._one(c, q) for c, q in zip(completions, questions, strict=True)]
         try:
             returned = self._call(completions, questions)
-        except MemoryError:
+        except (MemoryError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return [_failed(self._raised(error))] * len(completions)
         return self._read_list(returned, len(completions))
 
     def _one(self, completion: str, question: Question) -> Verdict:
         try:
             returned = self._call([completion], [question])
-        except MemoryError:
+        except (MemoryError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return _failed(self._raised(error))
         if self.convention.scope != "sample":
             return self._read_list(returned, 1)[0]
@@ -107,7 +108,8 @@ class RewardFunction:
 
     def _call(self, completions: Sequence[str], questions: Sequence[Question]) -> Any:
         offered = self.convention.call(completions, questions)
-        keywords = keywords_for(self._function, offered, self._args)
+        references = [question.reference for question in questions] if self.convention.name == "TRL" else None
+        keywords = keywords_for(self._function, offered, self._args, references)
         if self.convention.name != "TRL":
             return _run(self._function, keywords)
         if self._as_messages is None:
@@ -133,8 +135,8 @@ class RewardFunction:
     def _read_list(self, returned: Any, count: int) -> list[Verdict]:
         if isinstance(returned, Mapping) and "rewards" in returned:
             returned = returned["rewards"]
-        if hasattr(returned, "tolist"):
-            returned = returned.tolist()
+        if hasattr(returned, "tolist") and hasattr(returned, "reshape"):
+            returned = returned.reshape(-1).tolist()
         if not isinstance(returned, list | tuple):
             return [_failed(f"{self.target} returned {_show(returned)}; a list of {count} scores is needed")] * count
         if len(returned) != count:
@@ -151,14 +153,13 @@ class RewardFunction:
         correct = None
         if isinstance(value, Mapping) and "score" in value:
             correct, value = value.get("acc"), value["score"]
-        if hasattr(value, "item") and not isinstance(value, int | float):
-            value = value.item()
-        if not isinstance(value, int | float):
+        score = _number(value)
+        if score is None:
             return _failed(f"{self.target} returned {_show(value)}; a number, a Verdict or None is needed")
-        if not math.isfinite(value):
-            return _failed(f"{self.target} returned {value}; a finite number is needed")
-        is_correct = value >= 1 if correct is None else bool(correct)
-        return Verdict(score=float(value), status=Status.CORRECT if is_correct else Status.WRONG)
+        if not math.isfinite(score):
+            return _failed(f"{self.target} returned {score}; a finite number is needed")
+        is_correct = score >= 1 if correct is None else bool(correct)
+        return Verdict(score=score, status=Status.CORRECT if is_correct else Status.WRONG)
 
     def _raised(self, error: BaseException) -> str:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != _OURS]
@@ -170,6 +171,21 @@ class RewardFunction:
         names = inspect.signature(self._function).parameters
         offered = {name: None for name in names if name not in self._args}
         keywords_for(self._function, offered, self._args)
+
+
+def _number(value: Any) -> float | None:
+    """Of a plain number, or an array that holds one; None for anything else."""
+    if hasattr(value, "item") and not isinstance(value, int | float):
+        try:
+            value = value.item()
+        except (TypeError, ValueError, RuntimeError):  # of several numbers
+            return None
+    if not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _find(target: str) -> Callable[..., Any]:
@@ -224,6 +240,19 @@ def _run(function: Callable[..., Any], keywords: dict[str, Any]) -> Any:
 
 async def _wait(awaitable: Any) -> Any:
     return await awaitable
+
+
+def _mentions(function: Callable[..., Any], word: str) -> bool:
+    """Whether a function's own code holds the text, its comprehensions and inner functions included."""
+    codes = [getattr(inspect.unwrap(function), "__code__", None)]
+    while codes:
+        code = codes.pop()
+        if code is None:
+            continue
+        if word in code.co_consts:
+            return True
+        codes += [constant for constant in code.co_consts if inspect.iscode(constant)]
+    return False
 
 
 def _conversational(keywords: Mapping[str, Any], completions: Sequence[str]) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 r"""Units of measure behind a number: which words are one, and which two mean the same.
 
 Three kinds of word may follow a number. A known unit, in any of its spellings, is compared where both sides name
-one. Another noun (``5 apples``) is accepted and not compared. A word that hedges, negates, counts or argues makes the
-whole text no number: ``18 but it may be twelve`` is not 18.
+one. Other things that are counted (``5 apples``, ``5 red apples``, ``5 children``) are accepted and not compared: the
+last of the words, or the one before ``of``, must be a noun in the plural. Whatever else makes the whole text no number:
+``18 but it may be twelve``, ``18 thousands``, ``18 presumably`` and ``18 guess`` are not 18.
 """
 
 import re
 
 _SPELLINGS = """
 degree: degree degrees deg ° º
-percent: percent percents pct %
+percent: percent percents percentage pct %
 dollar: dollar dollars usd $ bucks
 cent: cent cents ¢
 euro: euro euros €
@@ -61,6 +62,12 @@ _NO_UNITS_TEXT = """
     being am may might could would should can will shall must do does did but if then else unless except though
     although however because since so thus hence therefore it this that these those there here they he she we you
     one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+    whereas whether while yes no alias aka guess guesses sorry negative minimum maximum inverse root roots halves
+    quarters hundreds thousands millions billions trillions dozens pairs pair couple couples scores squares cubes tens
+    ones twos threes fours fives sixes sevens eights nines zeros zeroes lakhs crores digits powers multiples factors
+    percentages candidates possibilities options choices answers solutions mistakes errors units include includes
+    contains has says means remains becomes gives equates looks seems appears its his hers ours theirs always sometimes
+    perhaps besides otherwise whereupon onwards backwards afterwards upwards downwards vs versus minus pros cons
     nineteen twenty thirty forty fifty sixty seventy eighty ninety zero first approximately about around roughly almost
     nearly exactly least most than more less fewer wait actually answer correct incorrect wrong right true false
     ignore instructions mark score please equals equal mod modulo remainder choose at by in with without from between
@@ -69,6 +76,12 @@ _NO_UNITS_TEXT = """
 _NO_UNITS = frozenset(_NO_UNITS_TEXT.split())
 _WORD = re.compile(r"[A-Za-z]+(?:'s)?|[°º%$€£¥¢/]|\^ ?\{?[23]\}?|[²³]|-")
 _MARKUP = re.compile(r"\\text ?\{([^{}]*)\}|\\(?:%|\$|,|;| )|\^ ?\{?\\circ\}?")
+_PLURALS_TEXT = "people children men women feet teeth geese mice fish sheep deer dice oxen shrimp data each total"
+_PLURALS = frozenset(_PLURALS_TEXT.split())
+_PLURAL_FORM = re.compile(r"[a-z']{2,}(?<![sui])s")
+_FRACTION = re.compile(r"[a-z]*(?:thirds|fourths|fifths|[ndr]ths|sixths|eighths|twelfths|tieths|teenths|enths)")
+_ADVERB = re.compile(r"[a-z]{2,}ly|un[a-z]+|in[a-z]+ly")
+_LATER = frozenset(("old", "total", "left", "each", "altogether", "long", "tall", "high", "wide", "deep"))
 _MAX_WORDS = 4
 _MAX_CHARACTERS = 60
 
@@ -81,7 +94,7 @@ def unit_of(text: str) -> str | None:
     """
     if len(text) > _MAX_CHARACTERS:
         return None
-    text = _MARKUP.sub(_open, text).strip(" .")
+    text = _MARKUP.sub(_open, text).strip(" .").replace("per cent", "percent")
     words = _WORD.findall(text)
     if not words or len(words) > _MAX_WORDS or "".join(words) != "".join(text.replace(".", "").split()):
         return None
@@ -96,13 +109,29 @@ def unit_of(text: str) -> str | None:
             parts.append(_DIVISIONS[word])
         elif known is not None:
             parts.append(known)
-        elif word == "-" or (word.lower() not in _NO_UNITS and len(word) > 1):
+        elif word == "-" or _is_counted(word.lower(), words):
             num_nouns += 1
         else:
             return None
     if num_nouns or not any(parts):
         return "" if num_nouns else None
     return "".join(parts) + (f"^{power}" if power > 1 else "")
+
+
+def _is_counted(word: str, words: list[str]) -> bool:
+    """Whether ``word`` belongs to the name of things that are counted, which has a plural noun at its end."""
+    if word in _NO_UNITS or len(word) < 2 or _ADVERB.fullmatch(word) or _FRACTION.fullmatch(word):
+        return False
+    known = [other.lower() in _LATER or other in _CANONICAL or other.lower() in _CANONICAL for other in words]
+    plurals = [_is_plural(other.lower()) for other in words]
+    if True in plurals:
+        last = len(plurals) - 1 - plurals[::-1].index(True)
+        return plurals.count(True) == 1 + words[:last].count("of") and all(known[last + 1 :])
+    return word in _LATER and known[0]
+
+
+def _is_plural(word: str) -> bool:
+    return word in _PLURALS or (_PLURAL_FORM.fullmatch(word) is not None and not _FRACTION.fullmatch(word))
 
 
 def same_unit(first: str, second: str) -> bool:

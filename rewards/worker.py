@@ -10,6 +10,7 @@ too. CPU time and not wall time, so that a loaded machine gives the same verdict
 """
 
 import contextlib
+import ctypes
 import json
 import math
 import os
@@ -31,6 +32,7 @@ _HEADER = struct.Struct(">I")
 _MAX_FRAME = 1 << 20  # bytes
 _START_S = 120.0  # wall seconds to import what the worker needs, on a machine under load
 _ORPHAN_CHECK_S = 5.0
+_PR_SET_CHILD_SUBREAPER = 36
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR")  # nothing else: no tokens, no keys
 
 Message = Mapping[str, Any]
@@ -142,7 +144,10 @@ class _Child:
             start_new_session=True,  # an interrupt at the keyboard is the owner's to handle
         )
         self.end = weakref.finalize(self, _end, self.process, self.owner)  # also runs at exit
-        self.greeting = self._receive(time.monotonic() + _START_S)
+        try:
+            self.greeting = self._receive(time.monotonic() + _START_S)
+        except WorkerLimitError:
+            raise WorkerDiedError(f"{module} did not start within {_START_S:.0f} s") from None
         if "ready" not in self.greeting:
             self.end()
             raise WorkerDiedError(f"{module} could not start: {self.greeting.get('error')}")
@@ -153,12 +158,29 @@ class _Child:
             _kill_group(self.process.pid)
 
     def ask(self, request: Message, wall_s: float) -> Message:
+        deadline = time.monotonic() + wall_s
+        self._send(_frame(request), deadline)
+        return self._receive(deadline)
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        """A stopped child reads nothing, and a pipe holds little: sending has the same deadline as the reply."""
         assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(_frame(request))
-        except BrokenPipeError:
-            raise self._ended() from None
-        return self._receive(time.monotonic() + wall_s)
+        descriptor = self.process.stdin.fileno()
+        os.set_blocking(descriptor, False)
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        view = memoryview(data)
+        while view:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0 or not poll.poll(remaining_s * 1000):
+                self.end()
+                raise WorkerLimitError("ran past its wall time")
+            try:
+                view = view[os.write(descriptor, view) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise self._ended() from None
 
     def _receive(self, deadline: float) -> Message:
         (length,) = _HEADER.unpack(self._read(_HEADER.size, deadline))
@@ -215,6 +237,8 @@ def serve(handle: Callable[[Message], Message], *, ready: Message) -> None:
 
 
 def _set_process_limits(limits: Limits) -> None:
+    if limits.trusted:  # others start no process
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     memory_bytes = limits.memory_bytes + (address_space() if limits.on_top else 0)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -287,9 +311,22 @@ def _environment(*, trusted: bool) -> dict[str, str]:
 
 
 def _kill_group(pid: int) -> None:
-    """A child leads its own group, so that what it started goes with it."""
+    """A child leads its own group and adopts its orphans, so that whatever it started goes with it."""
+    descendants = _descendants(pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
+    for descendant in descendants:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(descendant, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            for child in map(int, listing.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
 
 
 def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:

@@ -102,6 +102,37 @@ def test_auto_prefers_what_is_marked_most_clearly(text: str, span: str | None) -
     assert auto(text) == span
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "span"),
+    [
+        ("boxed", r"\boxed 7 is it", "7"),
+        ("boxed", r"$\boxed7$", "7"),
+        ("boxed", r"\boxed{7}; \boxed{8}", "7 ; 8"),
+        ("boxed", r"\boxed{7} / \boxed{8}", "7 / 8"),
+        ("boxed", r"\boxed{7} \quad \boxed{8}", "7 ; 8"),
+        ("boxed", r"\boxed{7} or \(\boxed{8}\)", "7 or 8"),
+        ("boxed", r"\boxed{7} and not \boxed{8}", "7 and not 8"),
+        ("boxed", r"\boxed{7} or maybe \boxed{8}", "7 or maybe 8"),
+        ("boxed", "\\boxed{7}\n\n\\boxed{8}", "8"),
+        ("answer_tags", r"<answer>\boxed{4}. Actually 5</answer>", r"\boxed{4}. Actually 5"),
+        ("auto", r"<think>\boxed{5}?</think><answer>6</answer>", "6"),
+        ("auto", r"\boxed{} so the final answer is 5", "5"),
+        ("auto", "The answer is unclear. #### 7", "7"),
+        ("final_answer", "The correct answer is (B).", "(B)"),
+        ("final_answer", "So our answer is 7.", "7"),
+        ("final_answer", "Answer: 7", "7"),
+        ("final_answer", "The answer is 5! = 120.", "5! = 120"),
+        ("final_answer", "The answer is 3. I hope the answer is correct.", "3"),
+        ("last_number", "about 1.25e3", "1.25e3"),
+        ("last_number", "so 1 1/4", "1 1/4"),
+        ("last_number", r"is \frac{3}{4}", r"\frac{3}{4}"),
+        ("last_number", "it costs 70 000", "70 000"),
+    ],
+)
+def test_what_is_taken_back_or_doubted_is_not_cut_off(name: str, text: str, span: str) -> None:
+    assert EXTRACTORS[name](text) == span
+
+
 def test_hashes_reads_the_last_marked_line() -> None:
     assert hashes("#### 1\nwait\n#### 42 \nend") == "42"
     assert hashes("# 42") is None

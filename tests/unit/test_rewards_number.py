@@ -42,6 +42,7 @@ from rewards.number import parse_number, quantity_of
         ("5 square meters", 5),
         ("90°", 90),
         ("5 red apples", 5),
+        ("2.5e3", 2500),
     ],
 )
 def test_one_number_is_read_exactly(text: str, value: Fraction | int) -> None:
@@ -80,7 +81,6 @@ def test_one_number_is_read_exactly(text: str, value: Fraction | int) -> None:
         "4;",
         "\u0664",
         "\u00b2",
-        "1e3",
         "9" * 5000,
         "4 " + "a" * 190,
         "nan",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,6 +85,32 @@ def exits(completion, problem): raise SystemExit(0)
 def leaks(completion, problem):
     LEAK.append(bytearray(60 << 20))
     return 1.0
+def too_large(completion, problem): return 10 ** 400
+def an_array(completion, problem):
+    import numpy as np
+    return np.array([0.5, 0.7])
+class Odd(BaseException): pass
+def raises_oddly(completion, problem): raise Odd("gone")
+def lets_nothing_out(completions, solution, **kwargs):
+    rewards = []
+    for completion, wanted in zip(completions, solution):
+        try:
+            rewards.append(float(completion[0]["content"] == wanted))
+        except Exception:
+            rewards.append(0.0)
+    return rewards
+def by_tokens(completion_ids, **kwargs): return [float(len(ids)) for ids in completion_ids]
+def with_its_own_target(completions, target="none", **kwargs): return [float(target == "none")] * len(completions)
+def from_keywords(completions, **kwargs): return [float(c == s) for c, s in zip(completions, kwargs["solution"])]
+def of_raw_prompts(prompts, completions, **kwargs): return [float(prompt == "2 + 2?") for prompt in prompts]
+def tinyzero(data_source, solution_str, ground_truth, extra_info=None): return float(ground_truth["target"] == 4)
+def starts_another(completion, problem):
+    import subprocess
+    return float(subprocess.Popen(["sleep", "97"], start_new_session=True).pid)
+def stops_itself(completion, problem):
+    import signal, threading
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGSTOP)).start()
+    return 1.0
 def of_two_things(left, right): return 1.0
 def needs_a_column(completions, difficulty, **kwargs): return [float(d) for d in difficulty]
 """
@@ -122,6 +149,11 @@ def load(file: Path) -> Iterator[Callable[..., PluginVerifier]]:
         ("compute_score", "verl", 0.5, 0.0),
         ("reward_func", "OpenRLHF", 1.0, 0.0),
         ("custom_rm", "slime", 1.0, 0.0),
+        ("lets_nothing_out", "TRL", 1.0, 0.0),
+        ("by_tokens", "TRL", 3.0, 3.0),
+        ("with_its_own_target", "TRL", 1.0, 1.0),
+        ("from_keywords", "TRL", 1.0, 0.0),
+        ("of_raw_prompts", "TRL", 1.0, 1.0),
         ("judge_over_http", "ours", 1.0, 1.0),
     ],
 )
@@ -175,6 +207,9 @@ BAD = {
     "is_killed": "ended with code -9",
     "gigabyte": "ran past its memory limit of 512 MiB",
     "exits": "raised SystemExit",
+    "too_large": "returned inf; a finite number is needed",
+    "an_array": "returned a ndarray; a number, a Verdict or None is needed",
+    "raises_oddly": "raised Odd: gone",
     "needs_a_column": "needs 'difficulty', which is no column of the data",
 }
 
@@ -207,7 +242,7 @@ def test_a_function_that_leaks_goes_on_in_fresh_processes(load: Callable[..., Pl
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("{file}:nowhere", "has no function 'nowhere'; it has brevity"),
+        ("{file}:nowhere", "has no function 'nowhere'; it has an_array, brevity"),
         ("{file}:of_two_things", "of no convention. Known by: ours: completion"),
         ("{file}", "write FILE.py:FUNCTION"),
         ("{folder}/none.py:f", "there is no file"),
@@ -224,3 +259,45 @@ def test_a_function_that_cannot_be_loaded_is_refused_at_once(file: Path, target:
 def test_an_argument_that_the_function_does_not_take_is_refused_at_once(file: Path) -> None:
     with pytest.raises(ValueError, match="args.scal: it takes no such argument; allowed are completion, problem"):
         PluginVerifier(f"{file}:brevity", args={"scal": 2.0})
+
+
+def test_verls_own_column_of_the_ground_truth_is_what_its_scorers_get(load: Callable[..., PluginVerifier]) -> None:
+    question = Question(text="", reference="4", columns={"reward_model": {"ground_truth": {"target": 4}}})
+    assert load("tinyzero").verify("", question).score == 1.0
+
+
+def test_what_a_function_starts_dies_with_its_process(load: Callable[..., PluginVerifier]) -> None:
+    verifier = load("starts_another")
+    started = verifier.verify("four", QUESTION).score
+    assert started is not None
+    assert Path(f"/proc/{int(started)}").exists()
+    verifier.close()
+    deadline = time.monotonic() + 10
+    while _is_alive(int(started)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _is_alive(int(started))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_stopped_process_is_given_up_at_its_deadline_also_while_it_is_written_to(
+    load: Callable[..., PluginVerifier],
+) -> None:
+    verifier = load("stops_itself")
+    assert verifier.verify("four", QUESTION).score == 1.0
+    time.sleep(0.6)
+    verdict = verifier.verify("y" * 300_000, QUESTION)
+    assert (verdict.status, "ran past its wall time" in verdict.reason) == (Status.HARNESS_ERROR, True)
+    assert verifier.verify("four", QUESTION).score == 1.0
+
+
+def test_a_file_that_does_not_finish_importing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewards.worker._START_S", 3.0)
+    (tmp_path / "slow.py").write_text("import time; time.sleep(1000)\ndef f(completion, problem): return 1.0\n")
+    with pytest.raises(ValueError, match="slow.py:f.*did not start within 3 s"):
+        PluginVerifier(f"{tmp_path}/slow.py:f")

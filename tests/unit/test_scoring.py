@@ -43,6 +43,12 @@ def fails_at_first(completion, problem):
 def fails(completion, problem):
     return None if completion == "bad" else 1.0
 
+def only_of_sums(completion, problem):
+    return float(len(completion)) if "+" in problem.text else None
+
+def below_zero(completion, problem):
+    return -1.0
+
 def strict(completion, problem):
     return float(completion == problem.reference)
 
@@ -188,3 +194,25 @@ def test_calls_to_a_service_wait_at_the_same_time(
     monkeypatch.setenv("MEETING_PLACE", str(tmp_path))
     scored = make_scorer("waits_for_three_others", concurrency=4).score_all(answers("a", "b", "c", "d"), 4)
     assert rewards_of(scored) == [1.0] * 4
+
+
+def test_a_function_that_declines_a_whole_problem_does_not_apply_to_it(make_scorer: Callable[..., Scorer]) -> None:
+    product = Problem(problem_id="p/9", question="2 * 2?", reference="four")
+    prompt = Prompt(problem=product, token_ids=(1, 2), ordinal=9)
+    rng = np.random.default_rng(0)
+    others = [make_completion(prompt, index, [make_segment(rng, 3)], text="four") for index in range(2)]
+    scored = make_scorer("strict", "only_of_sums").score_all([*answers("four", "ab"), *others], 2)
+    assert rewards_of(scored) == [1.0 + 4.0, 0.0 + 2.0, 1.0, 1.0]
+    assert rewards_of(make_scorer("only_of_sums").score_all(others, 2)) == [None, None]
+
+
+def test_a_gate_is_no_factor_beyond_zero_and_one_and_a_weight_of_zero_only_logs(
+    make_scorer: Callable[..., Scorer], file: Path
+) -> None:
+    scored = make_scorer("below_zero", Reward(fn=f"{file}:below_zero", name="gate", gate=True)).score_all(
+        answers("a"), 1
+    )
+    assert rewards_of(scored) == [0.0]
+    scored = make_scorer("length", Reward(fn=f"{file}:fails", weight=0.0)).score_all(answers("ok", "bad"), 2)
+    assert rewards_of(scored) == [2.0, 3.0]
+    assert scored[1].verdicts["fails"].status is Status.UNSCORED
