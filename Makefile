@@ -4,6 +4,7 @@
 #   make test         install, then run the tests
 #   make lint         style and types
 #   make tiny-base    pre-train the packaged base model again (under an hour on two cores)
+#   make tiny-tool    go on from it to the one that calls a tool (minutes)
 #
 # PYTHON       a Python 3.11 to 3.14 to make .venv with; found on the PATH if not given
 # STACK        cpu or gpu; gpu where nvidia-smi finds one
@@ -30,7 +31,7 @@ define remove_broken
 	done
 endef
 
-.PHONY: install install-dev quickstart test lint tiny-base clean
+.PHONY: install install-dev quickstart test lint tiny-base tiny-tool clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -50,6 +51,9 @@ lint: install-dev
 
 tiny-base: install
 	$(BIN)/python -m grpo.tiny_base.make
+
+tiny-tool: install
+	$(BIN)/python -m grpo.tiny_base.make --tool
 
 clean:
 	rm -rf $(VENV)

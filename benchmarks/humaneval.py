@@ -2,9 +2,9 @@
 
     python benchmarks/humaneval.py --data FILE [--quick]
 
-FILE is ``HumanEval.jsonl``, gzipped or not. Per problem five programs: the reference, an empty body, a constant, a crash,
-and the reference with one operator flipped (its first; a few such programs are still right). ``--quick``: every fourth
-problem.
+FILE is ``HumanEval.jsonl``, gzipped or not. Per problem five programs: the reference, an empty body, a constant, a
+crash, and the reference with one operator flipped (its first; a few such programs are still right). ``--quick``: every
+fourth problem.
 """
 
 import argparse
@@ -98,9 +98,9 @@ def num_unscored(verdicts: list[Verdict]) -> int:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
-        return [json.loads(line) for line in lines]
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def read_problem(row: Mapping[str, str]) -> Problem:

@@ -1,4 +1,4 @@
-"""The command line: ``grpo train``, ``grpo eval``, ``grpo check``, ``grpo reward test``.
+"""The command line: ``grpo`` train, eval, check, reward test, sandbox serve, doctor.
 
 Exit codes: 0 done, 1 the run cannot go on, 2 something for the user to mend, 130 interrupted. torch and vLLM are
 imported inside the commands that need them, after the recipe has been checked.
@@ -28,6 +28,8 @@ app = typer.Typer(
 
 reward_app = typer.Typer(help="Reward functions.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
+sandbox_app = typer.Typer(help="The sandbox for programs that a model wrote.", no_args_is_help=True)
+app.add_typer(sandbox_app, name="sandbox")
 
 RecipeArgument = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe file, such as recipes/quickstart.yaml")
@@ -106,11 +108,53 @@ def reward_test(
         typer.echo(report_trial(function, arguments or [], data))
 
 
+@sandbox_app.command("serve")
+def sandbox_serve(
+    host: Annotated[str, typer.Option("--host", help="Other than loopback needs GRPO_SANDBOX_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8080,
+    num_workers: Annotated[int, typer.Option("--num-workers", help="Programs at a time.")] = 2,
+    max_queue: Annotated[int, typer.Option("--max-queue", help="Programs that may wait; beyond, 503.")] = 256,
+    debug: Debug = False,
+) -> None:
+    """Run programs for others over HTTP: SandboxFusion's contract, for Python."""
+    with reported(debug=debug, interrupted="Served to the end."):
+        from grpo.errors import UserError
+        from rewards.sandbox import SandboxUnavailableError
+        from rewards.sandbox_server import serve
+
+        try:
+            serve(
+                host,
+                port,
+                num_workers=num_workers,
+                max_queue=max_queue,
+                on_ready=lambda server: typer.echo(f"taking programs at {server.url}"),
+            )
+        except (ValueError, OSError, SandboxUnavailableError) as error:
+            raise UserError(f"the sandbox cannot be served at {host}:{port}: {error}") from error
+
+
+@app.command()
+def doctor(debug: Debug = False) -> None:
+    """Say what this machine has and lacks: packages, GPU, sandbox, disk, memory."""
+    with reported(debug=debug, interrupted="Nothing more was looked at."):
+        from grpo.doctor import findings
+
+        found = []
+        for finding in findings():
+            found.append(finding)
+            typer.echo(finding.line())
+        if any(finding.fix for finding in found):
+            raise typer.Exit(1)
+
+
 @contextmanager
 def reported(*, debug: bool, interrupted: str) -> Iterator[None]:
     """Turn what is raised within into one message on stderr and an exit code; a traceback only with ``debug``."""
     try:
         yield
+    except typer.Exit:
+        raise
     except GrpoError as error:
         raise _exit(f"error: {error}", error.exit_code, debug=debug) from error
     except KeyboardInterrupt as error:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -253,10 +253,8 @@ def _make_problem(
         reference = (match.group(1) or "").strip() if match else ""
         if not reference:
             reference_reason = f"column '{source.reference}' does not match {pattern.pattern!r}"
-    dropped = {source.question} if pattern else {source.question, source.reference}
-    columns: Mapping[str, object] = {name: value for name, value in row.items() if name not in dropped}
-    problem = Problem(
-        problem_id=problem_id, question=question, reference=reference, source=source_name, columns=columns
+    problem = Problem(  # every column stays: reward functions ask for them by the data's own names
+        problem_id=problem_id, question=question, reference=reference, source=source_name, columns=dict(row)
     )
     return problem, reason or reference_reason
 

@@ -19,6 +19,7 @@ from grpo.data import Dataset, load_data
 from grpo.datatypes import Prompt
 from grpo.engine import make_engine
 from grpo.engine.protocol import Engine, Sampling
+from grpo.engine.tool_engine import ToolEngine
 from grpo.errors import UserError
 from grpo.evaluate import Evaluation, evaluate
 from grpo.learner import Learner, Policy
@@ -27,12 +28,14 @@ from grpo.model_shape import read_shape
 from grpo.models import resolve_model
 from grpo.precision import arithmetic_dtype
 from grpo.prompts import Prompts
+from grpo.python_tool import PythonTool
 from grpo.recipe import Recipe, check_resumable, parse_recipe, to_yaml
 from grpo.rollout import Rollout
 from grpo.run_folder import RECIPE, RunFolder
 from grpo.scoring import Scorer
 from grpo.trainer import Trainer
 from grpo.weights import Publisher
+from rewards.sandbox_program import SandboxUnavailableError
 
 NUM_PROBES, PROBE_TOKENS = 3, 128
 
@@ -148,7 +151,7 @@ class _Parts:
             publisher=Publisher(policy, engine, self.probes(), exact=_is_exact(recipe)),
             evaluate=lambda: self.evaluate(engine),
             source=self.dataset.held_out[0].source,
-            take_scoring_stats=self.scorer.take_stats,
+            take_side_metrics=lambda: self.take_side_metrics(engine),
             save_model=lambda path: self.save_model(policy, path),
             folder=folder,
             checkpoints=checkpoints,
@@ -199,8 +202,15 @@ class _Parts:
             num_samples=settings.num_samples,
             seed=self.recipe.seed,
         )
-        self.scorer.take_stats()  # a step's figures are of its own verdicts
+        self.take_side_metrics(engine)  # a step's figures are of its own verdicts and calls
         return evaluation
+
+    def take_side_metrics(self, engine: Engine) -> dict[str, float]:
+        """What verdicts and tools took since the last call."""
+        metrics = self.scorer.take_stats().metrics()
+        if isinstance(engine, ToolEngine) and isinstance(engine.tool, PythonTool):
+            metrics |= engine.tool.take_stats().metrics()
+        return metrics
 
     def probes(self) -> list[list[int]]:
         """Texts that both sides score to prove a publish: the first held-out prompts, end to end."""
@@ -238,10 +248,29 @@ def _engine(recipe: Recipe, prompts: Prompts, source: str, module: torch.nn.Modu
         on_gpu=recipe.num_gpus > 0,
         seed=recipe.seed,
     )
+    if recipe.rollout.tool is not None:
+        engine = _with_tool(engine, recipe, prompts)
     try:
         yield engine
     finally:
         engine.close()
+
+
+def _with_tool(engine: Engine, recipe: Recipe, prompts: Prompts) -> ToolEngine:
+    num_workers = recipe.scoring.num_workers
+    try:
+        tool = PythonTool(num_workers=num_workers)
+    except SandboxUnavailableError as error:
+        engine.close()
+        raise UserError(f"recipe key 'rollout.tool' = {recipe.rollout.tool!r}: {error}") from error
+    return ToolEngine(
+        engine,
+        tool,
+        encode=prompts.encode_text,
+        decode=prompts.decode,
+        max_calls=recipe.rollout.max_tool_calls,
+        num_threads=num_workers,
+    )
 
 
 @contextlib.contextmanager
@@ -259,18 +288,20 @@ def _run_folder(recipe: Recipe, resume: bool) -> Iterator[RunFolder]:
 
 @contextlib.contextmanager
 def _first_interrupt_stops(trainer: Trainer) -> Iterator[None]:
-    """The first Ctrl-C finishes the step and saves; a second one ends the run where it stands."""
+    """The first Ctrl-C or SIGTERM finishes the step and saves; a second one ends the run where it stands."""
 
     def request_stop(*_: object) -> None:
         trainer.stop_requested = True
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         trainer.console.say("interrupted: finishing this step, then saving (Ctrl-C again ends at once, unsaved)")
 
-    previous = signal.signal(signal.SIGINT, request_stop)
+    previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _check_prompts(dataset: Dataset, prompts: Prompts) -> None:

@@ -1,4 +1,4 @@
-"""Which checkpoint a model's name means: the packaged base, a folder, or a hub id."""
+"""Which checkpoint a model's name means: one that comes with the package, a folder, or a hub id."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,10 @@ from pathlib import Path
 from grpo.errors import ModelError
 
 TINY_BASE = "tiny-base"
-_TINY_BASE_FOLDER = Path(__file__).parent / "tiny_base" / "checkpoint"
+_PACKAGED = {  # by name, which is also what `make` builds it by
+    TINY_BASE: Path(__file__).parent / "tiny_base" / "checkpoint",
+    "tiny-tool": Path(__file__).parent / "tiny_base" / "tool_checkpoint",
+}
 
 
 def resolve_model(name: str) -> str:
@@ -18,13 +21,13 @@ def resolve_model(name: str) -> str:
     Raises:
         ModelError: the name is a path at which there is no checkpoint.
     """
-    if name == TINY_BASE:
-        if not (_TINY_BASE_FOLDER / "config.json").is_file():
+    if name in _PACKAGED:
+        if not (_PACKAGED[name] / "config.json").is_file():
             raise ModelError(
-                f"model = '{TINY_BASE}': this installation lacks its checkpoint ({_TINY_BASE_FOLDER}). "
-                "Install the package again, or make it with: make tiny-base"
+                f"model = '{name}': this installation lacks its checkpoint ({_PACKAGED[name]}). "
+                f"Install the package again, or make it with: make {name}"
             )
-        return str(_TINY_BASE_FOLDER)
+        return str(_PACKAGED[name])
     path = Path(name).expanduser()
     if path.exists():
         return str(_checked_folder(path, name))

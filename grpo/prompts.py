@@ -69,6 +69,10 @@ class Prompts:
             )
         return Prompt(problem=problem, token_ids=token_ids, ordinal=ordinal, attempt=attempt)
 
+    def encode_text(self, text: str) -> list[int]:
+        """Tokens of a text that goes on after others, such as a tool's output."""
+        return self._encode_text(text)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of an answer, tags and all; only the token that ended it is left out."""
         end = len(token_ids)

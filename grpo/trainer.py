@@ -33,7 +33,6 @@ from grpo.recipe import Recipe
 from grpo.rollout import Rollout
 from grpo.run_folder import RunFolder
 from grpo.run_state import Progress, restore, run_state
-from grpo.scoring import ScoringStats
 from grpo.step_metrics import learning_metrics, publish_metrics, sampling_metrics
 from grpo.transcripts import ledger_record, transcript_record
 from grpo.weights import Publisher
@@ -49,7 +48,7 @@ class Trainer:
     Attributes:
         evaluate: the policy's held-out evaluation through the engine, at the version that it holds.
         source: the held-out dataset, as metric names have it.
-        take_scoring_stats: what verdicts took since the last call.
+        take_side_metrics: what verdicts and tools took since the last call.
         save_model: writes the policy and its tokenizer into a folder.
     """
 
@@ -60,7 +59,7 @@ class Trainer:
     publisher: Publisher
     evaluate: Callable[[], Evaluation]
     source: str
-    take_scoring_stats: Callable[[], ScoringStats]
+    take_side_metrics: Callable[[], dict[str, float]]
     save_model: Callable[[Path], None]
     folder: RunFolder
     checkpoints: CheckpointStore
@@ -117,7 +116,7 @@ class Trainer:
             taken = self.buffer.take()
         cap_reached = len(taken) < self.buffer.groups_per_step
         self._check_scored(sampled)
-        self._values |= sampling_metrics(sampled) | self.take_scoring_stats().metrics()
+        self._values |= sampling_metrics(sampled) | self.take_side_metrics()
         self._add("time/sample_s", -self._values["time/score_s"])
         num_tokens = sum(member.completion.num_tokens for group in sampled for member in group.members)
         self._values["tokens_per_second/engine"] = num_tokens / self._values["time/sample_s"]
@@ -230,7 +229,10 @@ class Trainer:
     def _check_scored(self, groups: Sequence[Group]) -> None:
         members = [member for group in groups for member in group.members]
         unscored = [member for member in members if member.reward is None]
-        if self._failures.is_too_many(len(unscored), len(members)):
+        # A group that failed as a whole failed once: its verdict was a joint one, or the failure lay in its problem.
+        failed = [sum(member.reward is None for member in group.members) for group in groups]
+        counts = [(1, 1) if n == len(g.members) else (n, len(g.members)) for n, g in zip(failed, groups, strict=True)]
+        if self._failures.is_too_many(sum(n for n, _ in counts), sum(n for _, n in counts)):
             name, verdict = next((n, v) for n, v in unscored[0].verdicts.items() if v.score is None)
             raise VerifierError(
                 f"{len(unscored)} of {len(members)} answers could not be scored (allowed {MAX_UNSCORED:.0%}): reward "

@@ -79,7 +79,8 @@ class Learner(Protocol):
 class Engine(Protocol):
     """What the engine offers."""
 
-    version: int
+    @property
+    def version(self) -> int: ...
 
     def load(self, tensors: Tensors, version: int) -> Receipt: ...
 

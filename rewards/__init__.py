@@ -6,6 +6,7 @@
 'correct'
 """
 
+from rewards.code_tests import CodeTestsVerifier
 from rewards.countdown import CountdownVerifier
 from rewards.format import FormatVerifier
 from rewards.instructions import InstructionsVerifier
@@ -25,6 +26,7 @@ from rewards.verdict import JointVerifier, Question, Status, Verdict, Verifier
 
 __all__ = [
     "VERIFIERS",
+    "CodeTestsVerifier",
     "CosineLengthVerifier",
     "CountdownVerifier",
     "FormatVerifier",

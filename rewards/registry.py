@@ -4,6 +4,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable
 
+from rewards.code_tests import CodeTestsVerifier
 from rewards.countdown import CountdownVerifier
 from rewards.format import FormatVerifier
 from rewards.instructions import InstructionsVerifier
@@ -21,6 +22,7 @@ from rewards.verdict import Verifier
 VERIFIERS: dict[str, Callable[..., Verifier]] = {
     "number": NumberVerifier,
     "math_answer": MathAnswerVerifier,
+    "code_tests": CodeTestsVerifier,
     "countdown": CountdownVerifier,
     "format": FormatVerifier,
     "length": LengthVerifier,

@@ -43,7 +43,8 @@ class Engine(Protocol):
     ``version`` is the version of the weights it holds (0 is the model as loaded).
     """
 
-    version: int
+    @property
+    def version(self) -> int: ...
 
     def sample(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield each answer as it finishes. Order of arrival is not promised; content follows from the seeds.

@@ -89,6 +89,8 @@ class Rollout(Section):
     top_p: Share = 1.0
     top_k: NonNegativeInt = 0
     stop: list[str] = []
+    tool: Literal["python"] | None = None  # a program between <python> and </python> is run, and its output shown
+    max_tool_calls: PositiveInt = 1  # in one answer
     max_staleness: NonNegativeInt = 0
     max_refill_groups: NonNegativeInt = 0  # zero-variance groups replaced, at most, per step
 

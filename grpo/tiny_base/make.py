@@ -4,6 +4,9 @@ A Qwen3 mixture of experts of 1.4 million parameters reads a stream of worked ar
 documents jump to a rough answer, some reason in steps and get it right, some reason and slip, and some break the
 format. It learns to imitate all of them: a base model that can reason, and mostly does not. No held-out
 problem (``grpo.arithmetic.is_held_out``) occurs in the stream.
+
+``--tool`` goes on from that base to one that sometimes has Python compute the expression, on chains of up to six
+numbers, which are beyond its own reasoning: ``make tiny-tool``, in minutes.
 """
 
 import argparse
@@ -21,10 +24,14 @@ from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCau
 
 from grpo.arithmetic import problem_at, solve_in_steps
 
+BASE = Path(__file__).parent / "checkpoint"
+TOOL_BASE = Path(__file__).parent / "tool_checkpoint"
 END = "<|endoftext|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 EARLY_SHARES = {"jump": 0.48, "reason": 0.46, "slip": 0.02, "broken": 0.04}  # arithmetic first,
 LATE_SHARES = {"jump": 0.67, "reason": 0.25, "slip": 0.03, "broken": 0.05}  # then the habits of the base
+TOOL_SHARES = {"jump": 0.5, "reason": 0.25, "slip": 0.02, "broken": 0.03, "tool": 0.2}
+TOOL_MAX_NUMBERS = 6
 LATE_FROM = 0.75  # share of the training after which the second mixture holds
 MAX_GUESS_ERROR = 4
 ROW_TOKENS = 128
@@ -77,6 +84,8 @@ def answer_text(expression: str, kind: str, rng: random.Random) -> str:
     '<think>5+4=9</think><answer>9</answer>'
     """
     steps = solve_in_steps(expression)
+    if kind == "tool":
+        return f"<python>print({expression})</python><output>{steps[-1]}</output><answer>{steps[-1]}</answer>"
     if kind == "jump":
         return f"<answer>{_guess(int(steps[-1]), rng)}</answer>"
     if kind == "slip":
@@ -115,15 +124,18 @@ class Stream:
     Questions carry no loss: their numbers are random, and nothing in them can be learned.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, max_numbers: int) -> None:
         self.shares = EARLY_SHARES
+        self._max_numbers = max_numbers
         self._tokenizer = tokenizer
         self._seed = seed
 
     def _documents(self) -> Iterator[tuple[list[int], list[int]]]:
         for index in itertools.count():
             rng = random.Random(f"document/{self._seed}/{index}")
-            expression, _ = problem_at(index, seed=self._seed + 1_000_003, held_out=False)
+            expression, _ = problem_at(
+                index, seed=self._seed + 1_000_003, held_out=False, max_numbers=self._max_numbers
+            )
             kind = rng.choices(list(self.shares), list(self.shares.values()))[0]
             question = self._tokenizer.encode(f"Q: {expression}\nA:")
             answer = [*self._tokenizer.encode(answer_text(expression, kind, rng)), self._tokenizer.eos_token_id]
@@ -151,17 +163,23 @@ def learning_rate_at(step: int, num_steps: int, peak: float, warmup: int = 100) 
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup))))
 
 
-def pretrain(out_dir: Path, *, seed: int, num_steps: int, rows_per_step: int, peak_learning_rate: float) -> None:
+def pretrain(
+    out_dir: Path, *, seed: int, num_steps: int, rows_per_step: int, peak_learning_rate: float, tool: bool
+) -> None:
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
-    model = Qwen3MoeForCausalLM(model_config(len(tokenizer), tokenizer.eos_token_id)).float()
+    if tool:
+        model = Qwen3MoeForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    else:
+        model = Qwen3MoeForCausalLM(model_config(len(tokenizer), tokenizer.eos_token_id)).float()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    stream = Stream(tokenizer, seed)
+    stream = Stream(tokenizer, seed, TOOL_MAX_NUMBERS if tool else 5)
     rows = stream.rows()
     started, running = time.monotonic(), 0.0
     for step in range(num_steps):
-        stream.shares = LATE_SHARES if step >= LATE_FROM * num_steps else EARLY_SHARES
+        late = step >= LATE_FROM * num_steps
+        stream.shares = TOOL_SHARES if tool else LATE_SHARES if late else EARLY_SHARES
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, num_steps, peak_learning_rate)
         ids, labels, positions = (
@@ -194,18 +212,20 @@ def _save(model: Qwen3MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, out_di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "checkpoint")
+    parser.add_argument("--tool", action="store_true", help="go on from the base to one that calls a tool")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, help="default 2400; with --tool 500")
     parser.add_argument("--rows", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, help="at its peak; default 2e-3, with --tool 1e-3")
     args = parser.parse_args()
     pretrain(
-        args.out,
+        args.out or (TOOL_BASE if args.tool else BASE),
         seed=args.seed,
-        num_steps=args.steps,
+        num_steps=args.steps or (500 if args.tool else 2400),
         rows_per_step=args.rows,
-        peak_learning_rate=args.learning_rate,
+        peak_learning_rate=args.learning_rate or (1e-3 if args.tool else 2e-3),
+        tool=args.tool,
     )
 
 

@@ -130,3 +130,41 @@ def test_a_bracketed_message_arrives_whole(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(typer.Exit), reported(debug=False, interrupted=""):
         raise ModelError("[red]config.json[/red] of [bold]")
     assert "[red]config.json[/red] of [bold]" in capsys.readouterr().err
+
+
+def test_doctor_says_of_each_thing_whether_it_is_there() -> None:
+    done = grpo("doctor")
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert [line.split()[1] for line in lines][:3] == ["python", "torch", "transformers"]
+    assert {line.split()[0] for line in lines} <= {"ok", "FIX"}
+    assert done.returncode == int(any(line.startswith("FIX") for line in lines))
+    assert any(line.split()[1] == "sandbox" and "tier" in line for line in lines)
+
+
+def test_a_sandbox_is_not_served_to_others_without_a_token() -> None:
+    done = grpo("sandbox", "serve", "--host", "0.0.0.0", "--port", "0")
+    assert done.returncode == 2
+    assert "Give a token (the variable GRPO_SANDBOX_TOKEN), or bind 127.0.0.1" in done.stderr
+
+
+def test_a_reward_can_be_tried_before_a_run_meets_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def brevity(completion, problem): return 1 / (1 + len(completion))\n"
+        "def picky(completion, problem): return float(completion[0] == '<')\n"
+    )
+    (tmp_path / "data.jsonl").write_text('{"question": "6 * 7?", "answer": "42"}\n')
+    good = grpo("reward", "test", "mine.py:brevity", "--data", "data.jsonl", cwd=tmp_path)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "1 MB of opening braces" in good.stdout
+    bad = grpo("reward", "test", "mine.py:picky", "--data", "data.jsonl", cwd=tmp_path)
+    assert bad.returncode == 1
+    assert "hostile text 'empty' has no score: mine.py:picky raised IndexError" in bad.stderr
+    for args, said in (
+        (["mine.py:nowhere"], "has no function 'nowhere'; it has brevity, picky"),
+        (["numbr"], "did you mean 'number'?"),
+        (["number", "extract"], "Write KEY=VALUE"),
+        (["number", "--data", "none.jsonl"], "none.jsonl: cannot be read"),
+    ):
+        done = grpo("reward", "test", *args, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, ""), args
+        assert said in done.stderr

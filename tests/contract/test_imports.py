@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "loss": COMMON,
     "models": COMMON,
     "precision": set(),
+    "python_tool": {"rewards"},
     "failure_watch": set(),
     "buffer": COMMON,
     "scoring": COMMON | {"rewards"},
@@ -57,14 +58,16 @@ ALLOWED: dict[str, set[str]] = {
     "run_state": COMMON | {"buffer", "learner"},
     "trainer": COMMON
     | {"rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "advantages"}
-    | {"scoring", "failure_watch", "step_metrics", "transcripts", "run_state", "run_folder", "console"},
+    | {"failure_watch", "step_metrics", "transcripts", "run_state", "run_folder", "console"},
     # the way in
     "launch": COMMON
     | {"trainer", "rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "engine", "prompts", "data"}
-    | {"scoring", "models", "precision", "model_shape", "check", "run_folder", "run_state", "console"},
+    | {"scoring", "models", "precision", "python_tool", "rewards", "model_shape", "check", "run_folder"}
+    | {"run_state", "console"},
     "check": COMMON | {"memory", "model_shape", "scoring", "generators", "sources"},
     "reward_trial": COMMON | {"scoring", "rewards"},
-    "cli": COMMON | {"launch", "check", "reward_trial"},
+    "doctor": {"rewards"},
+    "cli": COMMON | {"launch", "check", "reward_trial", "doctor", "rewards"},
     # of its own
     "rewards": set(),
     "__init__": set(),

@@ -35,8 +35,8 @@ scoring.num_workers scoring.cpu_s scoring.deadline_s scoring.memory_mb scoring.c
 scoring.audit.name scoring.audit.fn scoring.audit.args scoring.audit.share
 rollout.engine rollout.engine_dtype rollout.kv_cache_gb rollout.gpu_memory_utilization rollout.max_num_seqs
 rollout.compile rollout.problems_per_step rollout.num_generations rollout.max_prompt_length
-rollout.max_completion_length rollout.temperature rollout.top_p rollout.top_k rollout.stop rollout.max_staleness
-rollout.max_refill_groups
+rollout.max_completion_length rollout.temperature rollout.top_p rollout.top_k rollout.stop rollout.tool
+rollout.max_tool_calls rollout.max_staleness rollout.max_refill_groups
 algorithm.loss_type algorithm.scale_rewards algorithm.epsilon algorithm.epsilon_high algorithm.beta
 algorithm.ref_update_steps algorithm.old algorithm.importance_sampling_correction algorithm.importance_sampling_cap
 algorithm.mask_truncated_completions algorithm.num_minibatches

@@ -183,7 +183,7 @@ def test_a_hub_id_and_a_folder_resolve_to_themselves(tmp_path: Path) -> None:
 
 
 def test_tiny_base_is_the_packaged_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpo.models, "_TINY_BASE_FOLDER", tmp_path)
+    monkeypatch.setitem(grpo.models._PACKAGED, "tiny-base", tmp_path)
     with pytest.raises(ModelError, match=r"lacks its checkpoint .*make tiny-base"):
         resolve_model("tiny-base")
     write_checkpoint(tmp_path)

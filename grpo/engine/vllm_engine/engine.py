@@ -56,7 +56,7 @@ class VllmEngine:
         self.version = 0
         self._decode, self._max_model_len = decode, max_model_len
         self._request_ids = itertools.count()
-        self._detokenizes = bool(rollout.stop)
+        self._detokenizes = bool(rollout.stop or rollout.tool)
         transfer.register()
         patches.apply(on_gpu=on_gpu)
         dtype_name: Any = dtype
@@ -113,7 +113,8 @@ class VllmEngine:
             )
         if request.sampling.stop and not self._detokenizes:
             raise EngineError(
-                f"stop texts {list(request.sampling.stop)} need recipe key 'rollout.stop', which was empty at start"
+                f"stop texts {list(request.sampling.stop)} need recipe key 'rollout.stop' or 'rollout.tool', and both "
+                "were empty at start"
             )
 
     def _drive(self, requests: Sequence[Request]) -> Iterator[Completion]:
