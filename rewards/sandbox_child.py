@@ -29,8 +29,6 @@ def run_program() -> int:
     _open_streams()
     sys.argv[:] = sys.orig_argv[:] = [FILE_NAME]
     sys.set_int_max_str_digits(0)  # time is bounded anyway, and judges have no such limit
-    for name in [name for name in sys.modules if name.partition(".")[0] == "rewards"]:
-        del sys.modules[name]
     module = types.ModuleType("__main__" if job["script"] else "program")
     sys.modules[module.__name__] = module
     status = _run_script(job["code"], module) if job["script"] else _run_calls(job["code"], module)

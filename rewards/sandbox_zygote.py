@@ -103,6 +103,8 @@ def _become_zygote(control: socket.socket, tier: int, abi: int, readable: tuple[
         filter_template=build_template(),
         proc=proc,
     )
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rewards"]:
+        del sys.modules[name]  # a program has no use for them
     gc.collect()
     gc.freeze()  # a fork then shares these objects' memory for good
     _send(control, {"ready": True, "landlock": abi})
