@@ -45,19 +45,13 @@ class Zygote:
     def __init__(self, tier: int) -> None:
         self.owner = os.getpid()
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        workspace = tempfile.mkdtemp(prefix="grpo-sandbox-")
-        python = getattr(sys, "_base_executable", None) or sys.executable  # without a virtual environment's packages
-        with theirs:
-            self.process = subprocess.Popen(
-                [python, *_COMMAND, str(theirs.fileno()), str(tier), workspace],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
-                cwd="/",
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # an interrupt at the keyboard is the owner's to handle
-            )
+        workspace = tempfile.mkdtemp(prefix="grpo-sandbox-") if tier == 2 else ""
+        try:
+            self.process = _launch(theirs, tier, workspace)
+        except OSError as error:
+            self.control.close()
+            _remove(workspace)
+            raise SandboxUnavailableError(f"no zygote can be started: {error}") from None
         self.end = weakref.finalize(self, _end, self.process, self.control, workspace, self.owner)  # also at exit
         self._num_runs = 0
         self.busy = False  # with a run whose ending nobody has heard
@@ -137,6 +131,21 @@ class Zygote:
         return ZygoteDiedError(f"the zygote ended (code {self.process.returncode})")
 
 
+def _launch(control: socket.socket, tier: int, workspace: str) -> "subprocess.Popen[bytes]":
+    python = getattr(sys, "_base_executable", None) or sys.executable  # without a virtual environment's packages
+    with control:
+        return subprocess.Popen(
+            [python, *_COMMAND, str(control.fileno()), str(tier), workspace],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
+            cwd="/",
+            pass_fds=(control.fileno(),),
+            start_new_session=True,  # an interrupt at the keyboard is the owner's to handle
+        )
+
+
 def memory_file(name: str, data: bytes) -> int:
     """A descriptor that holds the data and lets nobody change it."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -162,7 +171,7 @@ def _end(process: "subprocess.Popen[bytes]", control: socket.socket, workspace: 
 
 def _remove(folder: str) -> None:
     """The program, which dies with its zygote but not at the same instant, may write for a moment more."""
-    for _ in range(_REMOVALS):
+    for _ in range(_REMOVALS if folder else 0):
         try:
             empty(folder)
             os.rmdir(folder)

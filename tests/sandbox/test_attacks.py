@@ -16,6 +16,7 @@ from tests.sandbox.attacks import ATTACKS, X86_64_ONLY, Attack
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "65534"
+RUNS_HERE = "import os, sys; sys.exit(sys.version_info < (3, 11) or not os.access(sys.executable, os.X_OK))"
 CLASSES = {
     *("forged equality", "walks", "exits", "patches", "output", "bombs"),
     *("loops", "kills", "network", "files", "kernel"),
@@ -25,8 +26,7 @@ CLASSES = {
 def ordinary_python() -> str | None:
     """An interpreter that everybody may run: this one can lie under somebody's private home."""
     for python in (getattr(sys, "_base_executable", sys.executable), shutil.which("python3", path="/usr/bin:/bin")):
-        test = [*as_nobody(), python or "", "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
-        if python and subprocess.run(test, capture_output=True, check=False).returncode == 0:
+        if python and subprocess.run([*as_nobody(), python, "-c", RUNS_HERE], check=False).returncode == 0:
             return python
     return None
 

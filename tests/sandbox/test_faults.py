@@ -126,10 +126,14 @@ def test_nothing_is_left_after_use() -> None:
     assert set(Path("/tmp").glob("grpo-sandbox-*")) <= folders
 
 
-def test_zygotes_end_with_a_grader_that_is_killed() -> None:
-    code = "from rewards.sandbox import Sandbox\ns = Sandbox()\nprint(s.pids[0], flush=True)\ns.run('while True: pass')"
+@pytest.mark.parametrize("tier", [1, 2])
+def test_nothing_is_left_of_a_grader_that_is_killed(tier: int) -> None:
+    folders = set(Path("/tmp").glob("grpo-sandbox-*"))
+    code = f"from rewards.sandbox import Sandbox\ns = Sandbox(tier={tier})\nprint(s.pids[0], flush=True)\n"
+    code += 's.run(\'open("x", "w")\\nwhile True: pass\')'
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as grader:
         assert grader.stdout is not None
         launcher = int(grader.stdout.readline())
         grader.kill()
     wait_until(lambda: not is_alive(launcher))
+    assert set(Path("/tmp").glob("grpo-sandbox-*")) <= folders

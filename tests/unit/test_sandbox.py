@@ -1,6 +1,7 @@
 """What honest programs, and honest mistakes, get from the sandbox, in either tier."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -241,3 +242,9 @@ def test_only_a_run_of_a_machine_without_protection_is_refused(monkeypatch: pyte
 
 # Stands in for a kernel without namespaces and Landlock, which a test cannot make of the one that it runs on.
 REFUSED = 'import socket, sys; socket.socket(fileno=int(sys.argv[1])).send(b\'{"unavailable": "no namespaces"}\')'
+
+
+def test_an_interpreter_that_cannot_be_run_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys._base_executable", str(tmp_path / "python"))
+    with pytest.raises(SandboxUnavailableError, match="no zygote can be started.*No such file"):
+        Sandbox()
