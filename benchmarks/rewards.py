@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,8 @@ import math_verify  # noqa: E402
 
 from rewards import MathAnswerVerifier, Question, Verdict  # noqa: E402
 from rewards.extract import extractor  # noqa: E402
+from rewards.pool import Pool  # noqa: E402
+from rewards.worker import Message  # noqa: E402
 
 HOSTILE_S = 10.0
 HOSTILE_BYTES = 2 << 30
@@ -58,23 +61,23 @@ def main() -> None:
 
 
 def our_rows(written: Sequence[Written]) -> list[Row]:
-    verifiers = {name: CountingVerifier(extract=name) for name in ("whole", "boxed", "answer_tags")}
-    pool = verifiers["whole"].pool
+    verifiers = {name: MathAnswerVerifier(extract=name) for name in ("whole", "boxed", "answer_tags")}
+    pool = CountingPool("rewards.math_child", verifiers["whole"].pool.limits)
     for verifier in verifiers.values():
         verifier.pool = pool
     pool.greeting()
     cpu_before = cpu_seconds(pool.pids)
     timed = [
-        judge_timed(item, lambda one: verifiers[one.extract].score(one.completion, one.reference)) for item in written
+        judge_timed(item, lambda one: score_of(verifiers[one.extract], one.completion, one.reference))
+        for item in written
     ]
     cpu_s = cpu_seconds(pool.pids) - cpu_before
-    num_asked = sum(verifier.num_asked for verifier in verifiers.values())
     pool.close()
     return [
         at_least("verdicts per core", len(written) / cpu_s, "1/s of CPU", 150),
         at_least("verdicts, one at a time", len(written) / sum(one.wall_s for one in timed), "1/s", 150),
         *latency_rows("", timed, goal_ms=300.0),
-        Row("decided in the calling process", 1 - num_asked / len(written), "of all"),
+        Row("decided in the calling process", 1 - pool.num_asked / len(written), "of all"),
         at_least("right verdicts", statistics.mean(one.is_right for one in timed), "of all", 0.99),
     ]
 
@@ -94,14 +97,17 @@ def their_rows(written: Sequence[Written]) -> list[Row]:
 
 def case_rows(cases: Sequence[dict[str, object]], *, quick: bool) -> list[Row]:
     """Right verdicts on a file of cases, for both."""
-    verifier = CountingVerifier(extract="auto")
-    whole = CountingVerifier(extract="whole")
+    verifier = MathAnswerVerifier(extract="auto")
+    whole = MathAnswerVerifier(extract="whole")
     whole.pool = verifier.pool
     verifier.pool.greeting()  # its start is not what is timed
     rows = []
     for label, hostile in (("comparison and extraction", False), ("hostile", True)):
         chosen = [case for case in cases if str(case["kind"]).lower().startswith("dos") == hostile]
-        ours = [judge_case(case, (verifier if "extract" in str(case["kind"]) else whole).score) for case in chosen]
+        ours = [
+            judge_case(case, partial(score_of, verifier if "extract" in str(case["kind"]) else whole))
+            for case in chosen
+        ]
         rows.append(at_least(f"cases, {label}: right", sum(one.is_right for one in ours), "", len(chosen)))
         rows.append(at_most(f"cases, {label}: slowest", max(one.wall_s for one in ours), "s", 2.0))
         if not (hostile and quick):
@@ -112,18 +118,19 @@ def case_rows(cases: Sequence[dict[str, object]], *, quick: bool) -> list[Row]:
     return rows
 
 
-class CountingVerifier(MathAnswerVerifier):
-    """Counts what reaches the child."""
+class CountingPool(Pool):
+    """Counts what reaches a child."""
 
     num_asked = 0
 
-    def _ask(self, request: dict[str, object]) -> dict[str, object]:  # type: ignore[override]
+    def ask_twice(self, request: Message) -> Message:
         self.num_asked += 1
-        return dict(super()._ask(request))
+        return super().ask_twice(request)
 
-    def score(self, completion: str, reference: str) -> float | None:
-        verdict: Verdict = self.verify(completion, Question(text="", reference=reference))
-        return verdict.score
+
+def score_of(verifier: MathAnswerVerifier, completion: str, reference: str) -> float | None:
+    verdict: Verdict = verifier.verify(completion, Question(text="", reference=reference))
+    return verdict.score
 
 
 def judge_timed(item: Written, judge: Callable[[Written], float | bool | None]) -> Timed:

@@ -8,14 +8,14 @@ import ast
 import builtins
 import re
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from rewards.code_program import Program, completed
 from rewards.code_runs import failure_of
 from rewards.code_suite import AssertSuite, Failure, SuiteResult
+from rewards.pool import Pool
 from rewards.sandbox import Sandbox
 from rewards.sandbox_program import Outcome, RunStatus, SandboxLimits
 from rewards.sandbox_values import ValueCodecError, decode, encode
@@ -33,7 +33,7 @@ class Session(Protocol):
     def call(self, function: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Outcome: ...
 
 
-class AssertPool:
+class AssertPool(Pool):
     """Up to ``num_workers`` children that run test code, each held for one suite at a time."""
 
     def __init__(self, num_workers: int = 1, *, cpu_s: float = 10.0, wall_s: float = 60.0) -> None:
@@ -42,21 +42,7 @@ class AssertPool:
         Raises:
             ValueError: there is less than one worker.
         """
-        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
-            raise ValueError(f"num_workers = {num_workers!r}: a whole number, at least 1, is needed")
-        limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_bytes=1 << 30, on_top=True)
-        self._workers = tuple(Worker(_CHILD, limits) for _ in range(num_workers))
-        self._free = list(reversed(self._workers))
-        self._freed = threading.Condition()
-
-    @property
-    def num_workers(self) -> int:
-        return len(self._workers)
-
-    @property
-    def num_replaced(self) -> int:
-        """Children that were killed or died, and have been reaped, since the pool was made."""
-        return sum(worker.num_replaced for worker in self._workers)
+        super().__init__(_CHILD, Limits(cpu_s=cpu_s, wall_s=wall_s, memory_bytes=1 << 30, on_top=True), num_workers)
 
     def run(
         self, sandbox: Sandbox, code: str, suite: AssertSuite, *, limits: SandboxLimits, stop_at_first: bool
@@ -72,14 +58,9 @@ class AssertPool:
             return self._past_limit(sandbox, suite, request, limits, str(error))
         return result
 
-    def close(self) -> None:
-        """End and reap the children; idempotent."""
-        for worker in self._workers:
-            worker.close()
-
     def _attempt(self, sandbox: Sandbox, program: Program, request: Message, limits: SandboxLimits) -> SuiteResult:
         """Raises WorkerLimitError where the tests' own code ran past its limit."""
-        with self._worker() as worker:
+        with self.lease() as worker:
             try:
                 with sandbox.session(program.text, limits=limits) as session:
                     return _converse(worker, session, program, request)
@@ -97,22 +78,6 @@ class AssertPool:
                     failure = Failure(status=Status.TIMEOUT, reason=f"with what it returned, the tests' code {error}")
                     return SuiteResult(num_passed=0, num_tests=right.num_tests, failures=(failure,))
         return _unscored(f"the tests' own code {error}")
-
-    @contextmanager
-    def _worker(self) -> Iterator[Worker]:
-        with self._freed:
-            self._freed.wait_for(lambda: self._free)
-            worker = self._free.pop()
-        finished = False
-        try:
-            yield worker
-            finished = True
-        finally:
-            if not finished:  # amid a test: its next message would be read as another's
-                worker.close()
-            with self._freed:
-                self._free.append(worker)
-                self._freed.notify()
 
 
 def stand_ins(suite: AssertSuite) -> tuple[list[str], list[str]]:

@@ -7,10 +7,10 @@ return is compared; test code that asserts runs on our side and calls in.
 
 import os
 import threading
-import time
 from collections import OrderedDict
-from dataclasses import replace
 
+from rewards.arguments import check_choice, check_number
+from rewards.base import PooledVerifier
 from rewards.code_answer import EXTRACTORS, MAX_CHARACTERS
 from rewards.code_asserts import AssertPool, stand_ins
 from rewards.code_checker import Checker, Runner
@@ -20,14 +20,14 @@ from rewards.code_suite import AssertSuite, CallSuite, OutputSuite, Suite, Suite
 from rewards.remote import TOKEN_VARIABLE, RemoteSandbox
 from rewards.sandbox import Sandbox
 from rewards.sandbox_program import SandboxLimits, SandboxUnavailableError
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.verdict import Question, Status, Verdict, failed, unparsed
 
 SCORES = ("all", "share")
 _NUM_CACHED = 32  # suites: a group's answers share theirs, and reading one may take a second
 _ANY_ROW = {"entry_point": "f", "function": "f", "metadata": {"func_name": "f"}}  # where only the shape is asked for
 
 
-class CodeTestsVerifier:
+class CodeTestsVerifier(PooledVerifier):
     """1 where the program passes its tests, else 0; with ``score: share``, the share of tests that it passes.
 
     What the program does wrong is wrong, each in its own words: a test failed, an error raised, a limit of memory or
@@ -42,7 +42,6 @@ class CodeTestsVerifier:
     """
 
     name = "code_tests"
-    scope: Scope = "sample"
 
     def __init__(
         self,
@@ -76,12 +75,12 @@ class CodeTestsVerifier:
         Raises:
             ValueError: an argument is out of range, or this machine has no way to confine a program.
         """
-        _check_choice("extract", extract, tuple(EXTRACTORS))
-        _check_choice("score", score, SCORES)
+        check_choice("extract", extract, EXTRACTORS)
+        check_choice("score", score, SCORES)
         if stop_at_first_failure is not None and not isinstance(stop_at_first_failure, bool):
             raise ValueError(f"stop_at_first_failure = {stop_at_first_failure!r}: true, false or absent is needed")
-        _check_number("float_tolerance", float_tolerance, 0.0, 1.0)
-        _check_number("cpu_s", cpu_s, 0.1, 600.0)
+        check_number("float_tolerance", float_tolerance, 0.0, 1.0)
+        check_number("cpu_s", cpu_s, 0.1, 600.0)
         if isinstance(memory_mb, bool) or not isinstance(memory_mb, int) or memory_mb < 32:
             raise ValueError(f"memory_mb = {memory_mb!r}: a whole number of MiB, at least 32, is needed")
         if not tests_column or not isinstance(tests_column, str):
@@ -97,8 +96,8 @@ class CodeTestsVerifier:
         self._column = tests_column
         self._limits = SandboxLimits(cpu_s=float(cpu_s), wall_s=10.0 + 3.0 * cpu_s, memory_mb=memory_mb)
         self._suites = _SuiteCache(tests_column)
-        self.placement: Placement = "service" if remote else "pool"
-        self.pool = AssertPool(num_workers)
+        self.placement = "service" if remote else "pool"
+        self.pool: AssertPool = AssertPool(num_workers)
         self._sandbox: Sandbox | None = None
         self._runner, self._checkers = self._make_runners(remote, language, num_workers)
 
@@ -114,14 +113,9 @@ class CodeTestsVerifier:
             return str(error) if self._column == REFERENCE or reference.lstrip()[:1] in ("{", "[") else None
         return None
 
-    def verify(self, completion: str, question: Question) -> Verdict:
-        started = time.perf_counter()
-        verdict = self._judge(completion, question)
-        return replace(verdict, seconds=time.perf_counter() - started)
-
     def close(self) -> None:
         """End and reap every process; idempotent."""
-        self.pool.close()
+        super().close()
         if self._sandbox is not None:
             self._sandbox.close()
 
@@ -141,18 +135,18 @@ class CodeTestsVerifier:
         try:
             suite = self._suites.suite(question)
         except ValueError as error:
-            return _failed(str(error))
+            return failed(str(error))
         code = self._find(completion, self.language)
         if code is None:
-            return _unparsed(f"no code by {self.extract!r}")
+            return unparsed(f"no code by {self.extract!r}")
         if len(code) > MAX_CHARACTERS:
-            return _unparsed(f"longer than {MAX_CHARACTERS} characters")
+            return unparsed(f"longer than {MAX_CHARACTERS} characters")
         if not _is_text(code):
-            return _unparsed("characters that no program can hold")
+            return unparsed("characters that no program can hold")
         try:
             result = self._run(code, suite)
         except ValueError as error:
-            return _failed(str(error))
+            return failed(str(error))
         return self._verdict(code, result)
 
     def _run(self, code: str, suite: Suite) -> SuiteResult:
@@ -210,16 +204,6 @@ class _SuiteCache:
         return suite
 
 
-def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} = {value!r}: allowed are {', '.join(allowed)}")
-
-
-def _check_number(name: str, value: object, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise ValueError(f"{name} = {value!r}: a number from {least:g} to {most:g} is needed")
-
-
 def _is_text(code: str) -> bool:
     """Half a surrogate pair and NUL have no place in a source file."""
     try:
@@ -227,11 +211,3 @@ def _is_text(code: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in code
-
-
-def _unparsed(reason: str) -> Verdict:
-    return Verdict(score=0.0, status=Status.UNPARSED, reason=reason)
-
-
-def _failed(reason: str) -> Verdict:
-    return Verdict(score=None, status=Status.HARNESS_ERROR, reason=reason)

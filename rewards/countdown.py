@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from rewards.base import InlineVerifier
 from rewards.extract import extractor
 from rewards.number import parse_number, shorten
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.verdict import Question, Status, Verdict, failed, unparsed
 
 PARSED_SCORE = 0.1
 MAX_CHARACTERS = 300
@@ -60,12 +61,10 @@ def parse_expression(text: str) -> Expression:
     return Expression(value=value, numbers=tuple(parser.numbers))
 
 
-class CountdownVerifier:
+class CountdownVerifier(InlineVerifier):
     """Reads the columns ``nums`` (whole numbers) and ``target``; without ``target`` the reference is the target."""
 
     name = "countdown"
-    scope: Scope = "sample"
-    placement: Placement = "inline"
 
     def __init__(self, *, extract: str = "answer_tags") -> None:
         """Raises ValueError where ``extract`` names no search of ``rewards.extract``."""
@@ -82,21 +81,18 @@ class CountdownVerifier:
         try:
             numbers, target = _read_columns(question)
         except ValueError as error:
-            return Verdict(score=None, status=Status.HARNESS_ERROR, reason=str(error))
+            return failed(str(error))
         span = self._find(completion)
         if span is None:
-            return Verdict(score=0.0, status=Status.UNPARSED, reason=f"no answer by {self.extract!r}")
+            return unparsed(f"no answer by {self.extract!r}")
         equation = _normalize(span)
         try:
             problem = _problem_with(equation, numbers, target)
         except NotAnExpressionError as error:
-            return Verdict(score=0.0, status=Status.UNPARSED, reason=f"{shorten(span)}: {error}")
+            return unparsed(f"{shorten(span)}: {error}")
         score, status = (1.0, Status.CORRECT) if problem is None else (PARSED_SCORE, Status.WRONG)
         seconds = time.perf_counter() - started
         return Verdict(score=score, status=status, extracted=equation, reason=problem or "", seconds=seconds)
-
-    def close(self) -> None:
-        """Holds no process."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,7 +8,9 @@ that open-r1 (``tag_count_reward``) and others use; the two ``_lines`` modes are
 import re
 from typing import Literal
 
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.arguments import check_choice
+from rewards.base import InlineVerifier
+from rewards.verdict import Question, Status, Verdict
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 TAG_LINES = (
@@ -21,7 +23,7 @@ Mode = Literal["strict", "soft", "tag_count", "strict_lines", "tag_count_lines"]
 MODES = ("strict", "soft", "tag_count", "strict_lines", "tag_count_lines")
 
 
-class FormatVerifier:
+class FormatVerifier(InlineVerifier):
     """Whether reasoning and answer stand inside their tags.
 
     - ``strict``: 1 where the whole text is ``<think>..</think> <answer>..</answer>``, each tag once, both with content
@@ -41,8 +43,6 @@ class FormatVerifier:
     """
 
     name = "format"
-    scope: Scope = "sample"
-    placement: Placement = "inline"
 
     def __init__(self, *, mode: str = "strict", opened: bool = False) -> None:
         """``opened``: the prompt's template ends in ``<think>``, so the completion begins inside it.
@@ -50,23 +50,15 @@ class FormatVerifier:
         Raises:
             ValueError: ``mode`` is none of the five, or ``opened`` is no boolean.
         """
-        if mode not in MODES:
-            raise ValueError(f"mode = {mode!r}: allowed are {', '.join(MODES)}")
+        check_choice("mode", mode, MODES)
         if not isinstance(opened, bool):
             raise ValueError(f"opened = {opened!r}: allowed are true and false")
         self.mode = mode
         self.opened = opened
 
-    def check_reference(self, reference: str) -> str | None:
-        """Every reference will do: none is read."""
-        return None
-
     def verify(self, completion: str, question: Question) -> Verdict:
         score = self._score(self._opening(completion) + completion)
         return Verdict(score=score, status=Status.CORRECT if score == 1.0 else Status.WRONG)
-
-    def close(self) -> None:
-        """Holds no process."""
 
     def _opening(self, completion: str) -> str:
         """What the prompt already wrote; the line break after the tag counts whether prompt or model wrote it."""

@@ -9,9 +9,11 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from rewards.arguments import check_choice
+from rewards.base import InlineVerifier
 from rewards.instruction_checks import CHECKS, ArgumentError, Arguments
 from rewards.number import shorten
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.verdict import Question, Status, Verdict, failed
 
 MODES = ("strict", "loose")
 SCORES = ("all", "share")
@@ -19,7 +21,7 @@ PARTS = ("response", "whole")
 MAX_CHARACTERS = 200_000  # of an answer: longer follows no instruction
 
 
-class InstructionsVerifier:
+class InstructionsVerifier(InlineVerifier):
     """1 where every instruction is followed, else 0 (``score: all``), or the share followed (``score: share``).
 
     ``mode: loose`` also takes an instruction for followed where it is after the first line, the last, both or
@@ -39,21 +41,15 @@ class InstructionsVerifier:
     """
 
     name = "instructions"
-    scope: Scope = "sample"
-    placement: Placement = "inline"
 
     def __init__(self, *, mode: str = "strict", score: str = "all", part: str = "response") -> None:
         """Raises ValueError where ``mode``, ``score`` or ``part`` is none of those there are."""
-        for key, value, allowed in (("mode", mode, MODES), ("score", score, SCORES), ("part", part, PARTS)):
-            if value not in allowed:
-                raise ValueError(f"{key} = {value!r}: allowed are {', '.join(allowed)}")
+        check_choice("mode", mode, MODES)
+        check_choice("score", score, SCORES)
+        check_choice("part", part, PARTS)
         self.mode = mode
         self.score = score
         self.part = part
-
-    def check_reference(self, reference: str) -> str | None:
-        """Every reference will do: none is read."""
-        return None
 
     def verify(self, completion: str, question: Question) -> Verdict:
         started = time.perf_counter()
@@ -62,19 +58,16 @@ class InstructionsVerifier:
             response = completion if self.part == "whole" else _response(completion)
             readings = [response] if self.mode == "strict" else list(_loosened(response))
             # No check is left out, whatever came before: a wrong argument shows at the first answer.
-            failed = [name for name, args in instructions if not _follows(name, args, readings)]
+            missed = [name for name, args in instructions if not _follows(name, args, readings)]
         except ValueError as error:
-            return Verdict(score=None, status=Status.HARNESS_ERROR, reason=str(error))
-        share = 1.0 - len(failed) / len(instructions)
+            return failed(str(error))
+        share = 1.0 - len(missed) / len(instructions)
         return Verdict(
-            score=share if self.score == "share" else float(not failed),
-            status=Status.WRONG if failed else Status.CORRECT,
-            reason=f"not followed: {', '.join(failed)}" if failed else "",
+            score=share if self.score == "share" else float(not missed),
+            status=Status.WRONG if missed else Status.CORRECT,
+            reason=f"not followed: {', '.join(missed)}" if missed else "",
             seconds=time.perf_counter() - started,
         )
-
-    def close(self) -> None:
-        """Holds no process."""
 
 
 def _follows(name: str, args: Arguments, readings: Sequence[str]) -> bool:

@@ -8,14 +8,14 @@ jsonschema package in a killable child process: a schema is trusted, but the tex
 import importlib.util
 import json
 import re
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
+from rewards.arguments import check_choice, check_number
+from rewards.base import PooledVerifier
 from rewards.extract import answer_tags
 from rewards.number import shorten
 from rewards.pool import Pool
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.verdict import Question, Status, Verdict, failed, unparsed
 from rewards.worker import Limits, Message, WorkerDiedError, WorkerLimitError
 
 MAX_CHARACTERS = 100_000  # of an answer that is parsed
@@ -64,7 +64,7 @@ EXTRACTORS: dict[str, Callable[[str], str | None]] = {
 }
 
 
-class JsonSchemaVerifier:
+class JsonSchemaVerifier(PooledVerifier):
     """1 where the extracted text is JSON and satisfies the schema, else 0.
 
     ``mode: graded`` gives 0.1 for JSON, and up to 0.8 more as the members that the schema asks for at its top level,
@@ -80,8 +80,6 @@ class JsonSchemaVerifier:
     """
 
     name = "json_schema"
-    scope: Scope = "sample"
-    placement: Placement = "pool"
 
     def __init__(
         self,
@@ -103,31 +101,15 @@ class JsonSchemaVerifier:
         """
         if importlib.util.find_spec("jsonschema") is None:
             raise ValueError("verifier 'json_schema' needs the package jsonschema. Fix: pip install 'grpo[rewards]'")
-        if extract not in EXTRACTORS:
-            raise ValueError(f"extract = {extract!r}: allowed are {', '.join(EXTRACTORS)}")
-        if mode not in MODES:
-            raise ValueError(f"mode = {mode!r}: allowed are {', '.join(MODES)}")
-        if isinstance(cpu_s, bool) or not isinstance(cpu_s, int | float) or not 0.1 <= cpu_s <= 600:
-            raise ValueError(f"cpu_s = {cpu_s!r}: a number of seconds from 0.1 to 600 is needed")
+        check_choice("extract", extract, EXTRACTORS)
+        check_choice("mode", mode, MODES)
+        check_number("cpu_s", cpu_s, 0.1, 600, of="of seconds")
         self.extract = extract
         self.mode = mode
         self.column = column
         self._schema = _read_schema("schema", schema) if schema else None
         self._find = EXTRACTORS[extract]
-        self.pool = Pool(_CHILD, Limits(cpu_s=float(cpu_s), wall_s=30.0 + 15.0 * cpu_s), num_workers)
-
-    def check_reference(self, reference: str) -> str | None:
-        """Every reference will do: none is read."""
-        return None
-
-    def verify(self, completion: str, question: Question) -> Verdict:
-        started = time.perf_counter()
-        verdict = self._judge(completion, question)
-        return replace(verdict, seconds=time.perf_counter() - started)
-
-    def close(self) -> None:
-        """End and reap the children; idempotent."""
-        self.pool.close()
+        self.pool: Pool = Pool(_CHILD, Limits(cpu_s=float(cpu_s), wall_s=30.0 + 15.0 * cpu_s), num_workers)
 
     def _judge(self, completion: str, question: Question) -> Verdict:
         try:
@@ -135,38 +117,31 @@ class JsonSchemaVerifier:
             if schema is None:
                 schema = _read_schema(f"column {self.column!r}", question.columns.get(self.column))
         except ValueError as error:
-            return Verdict(score=None, status=Status.HARNESS_ERROR, reason=str(error))
+            return failed(str(error))
         text = self._find(completion)
         if text is None:
-            return Verdict(score=0.0, status=Status.UNPARSED, reason=f"no answer by {self.extract!r}")
+            return unparsed(f"no answer by {self.extract!r}")
         if len(text) > MAX_CHARACTERS:
-            return Verdict(score=0.0, status=Status.UNPARSED, reason=f"longer than {MAX_CHARACTERS} characters")
+            return unparsed(f"longer than {MAX_CHARACTERS} characters")
         try:
-            reply = self._ask({"text": text, "schema": schema})
+            reply = self.pool.ask_twice({"text": text, "schema": schema})
         except WorkerLimitError as error:
             return Verdict(score=0.0, status=Status.TIMEOUT, extracted=text, reason=f"{shorten(text)} {error}")
         except WorkerDiedError as error:
-            return Verdict(score=None, status=Status.HARNESS_ERROR, reason=str(error))
+            return failed(str(error))
         return self._verdict(text, reply)
 
     def _verdict(self, text: str, reply: Message) -> Verdict:
         reason = str(reply["reason"])
         match reply["outcome"]:
             case "bad_schema":
-                return Verdict(score=None, status=Status.HARNESS_ERROR, reason=f"the schema: {reason}")
+                return failed(f"the schema: {reason}")
             case "not_json":
-                return Verdict(score=0.0, status=Status.UNPARSED, reason=reason)
+                return unparsed(reason)
             case "valid":
                 return Verdict(score=1.0, status=Status.CORRECT, extracted=text)
         score = float(reply["score"]) if self.mode == "graded" else 0.0
         return Verdict(score=score, status=Status.WRONG, extracted=text, reason=reason)
-
-    def _ask(self, request: Message) -> Message:
-        """A child that died is replaced and asked once more: the machine may have killed it, not the request."""
-        try:
-            return self.pool.ask(request)
-        except WorkerDiedError:
-            return self.pool.ask(request)
 
 
 def _read_schema(where: str, value: object) -> object:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from rewards.arguments import check_whole
 from rewards.length import UnknownLengthError, check_unit, length_of
-from rewards.verdict import Placement, Question, Scope, Status, Verdict, Verifier
+from rewards.verdict import Placement, Question, Scope, Status, Verdict, Verifier, failed
 
 
 class _Judged:
@@ -76,8 +77,7 @@ class CosineLengthVerifier(_Judged):
             ValueError: ``correct`` names no verifier that judges single answers, it refuses its arguments, or a
                 length or value is out of range.
         """
-        if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
-            raise ValueError(f"max_length = {max_length!r}: a whole number, at least 1, is needed")
+        check_whole("max_length", max_length, 1)
         self.max_length = max_length
         self._wrong = _span("min_value_wrong", min_value_wrong, "max_value_wrong", max_value_wrong)
         self._right = _span("min_value_correct", min_value_correct, "max_value_correct", max_value_correct)[::-1]
@@ -91,7 +91,7 @@ class CosineLengthVerifier(_Judged):
         try:
             length = length_of(completion, question, self.unit)
         except UnknownLengthError as error:
-            return Verdict(score=None, status=Status.HARNESS_ERROR, reason=str(error), seconds=verdict.seconds)
+            return replace(failed(str(error)), seconds=verdict.seconds)
         return replace(verdict, score=self._score(length, verdict.status is Status.CORRECT))
 
     def _score(self, length: int, right: bool) -> float:
@@ -138,8 +138,7 @@ class GroupLengthVerifier(_Judged):
         try:
             lengths = [length_of(completion, question, self.unit) for completion, question in asked]
         except UnknownLengthError as error:
-            seconds = time.perf_counter() - started
-            return [Verdict(score=None, status=Status.HARNESS_ERROR, reason=str(error), seconds=seconds) for _ in asked]
+            return [replace(failed(str(error)), seconds=time.perf_counter() - started)] * len(asked)
         verdicts = [self._judge.verify(completion, question) for completion, question in asked]
         return [
             replace(verdict, score=_kimi(length, min(lengths), max(lengths), verdict.status is Status.CORRECT))

@@ -9,8 +9,10 @@ single Latin or Greek letters (x, a) count as nothing.
 
 import re
 
+from rewards.arguments import check_choice
+from rewards.base import InlineVerifier
 from rewards.scripts import LANGUAGES, MAX_CHARACTERS, Words, count_words, share_by_script
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.verdict import Question, Status, Verdict
 
 PARTS = ("reasoning", "whole")
 _NOTATION = (("```", "```"), ("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("`", "`"), ("$", "$"))
@@ -19,7 +21,7 @@ _SYMBOL = re.compile(r"(?<![A-Za-z'])[A-Za-z\u0370-\u03ff](?![A-Za-z'\u0370-\u03
 _IN_EVERY_LANGUAGE = re.compile("[A-Za-z\u0370-\u03ff]+")  # what formulas and programs are written with
 
 
-class LanguageVerifier:
+class LanguageVerifier(InlineVerifier):
     r"""The share, from 0 to 1, of words in the script of ``language``; 0 where there are no words.
 
     Math (``$..$``, ``\(..\)``, ``\[..\]``), code (fenced or between backticks), LaTeX commands, tags and web addresses
@@ -32,8 +34,6 @@ class LanguageVerifier:
     """
 
     name = "language"
-    scope: Scope = "sample"
-    placement: Placement = "inline"
 
     def __init__(self, *, language: str = "en", part: str = "reasoning") -> None:
         """``part``: reasoning (up to the last ``</think>``; all of it where there is none) or whole.
@@ -41,16 +41,10 @@ class LanguageVerifier:
         Raises:
             ValueError: ``language`` or ``part`` is none of those there are.
         """
-        if language not in LANGUAGES:
-            raise ValueError(f"language = {language!r}: allowed are {', '.join(LANGUAGES)}")
-        if part not in PARTS:
-            raise ValueError(f"part = {part!r}: allowed are {', '.join(PARTS)}")
+        check_choice("language", language, LANGUAGES)
+        check_choice("part", part, PARTS)
         self.language = language
         self.part = part
-
-    def check_reference(self, reference: str) -> str | None:
-        """Every reference will do: none is read."""
-        return None
 
     def verify(self, completion: str, question: Question) -> Verdict:
         reasoning, found, _ = completion.rpartition("</think>")
@@ -61,9 +55,6 @@ class LanguageVerifier:
         score = share_by_script(words).get(LANGUAGES[self.language], 0.0)
         reason = "" if score == 1.0 else f"words by script: {dict(words.by_script.most_common(3))}"
         return Verdict(score=score, status=Status.CORRECT if score == 1.0 else Status.WRONG, reason=reason)
-
-    def close(self) -> None:
-        """Holds no process."""
 
 
 def prose_words(text: str) -> Words:

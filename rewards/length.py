@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.arguments import check_choice, check_whole
+from rewards.base import InlineVerifier
+from rewards.verdict import Question, Status, Verdict, failed
 
 Unit = Literal["characters", "tokens"]
 UNITS = ("characters", "tokens")
@@ -30,12 +32,11 @@ def length_of(completion: str, question: Question, unit: str) -> int:
 
 def check_unit(unit: str) -> str:
     """Raises ValueError unless ``unit`` is "characters" or "tokens"."""
-    if unit not in UNITS:
-        raise ValueError(f"unit = {unit!r}: allowed are {', '.join(UNITS)}")
+    check_choice("unit", unit, UNITS)
     return unit
 
 
-class LengthVerifier:
+class LengthVerifier(InlineVerifier):
     """0 up to ``max - soft``, then falling linearly to -1 at ``max``, -1 beyond.
 
     In characters (``max_characters``, ``soft_characters``) or, as the paper has it, in tokens (``max_tokens``,
@@ -47,8 +48,6 @@ class LengthVerifier:
     """
 
     name = "length"
-    scope: Scope = "sample"
-    placement: Placement = "inline"
 
     def __init__(
         self,
@@ -74,23 +73,16 @@ class LengthVerifier:
         if self.soft > self.max:
             raise ValueError(f"soft_{self.unit} = {soft}: at most max_{self.unit} ({largest}) is allowed")
 
-    def check_reference(self, reference: str) -> str | None:
-        """Every reference will do: none is read."""
-        return None
-
     def verify(self, completion: str, question: Question) -> Verdict:
         try:
             excess = length_of(completion, question, self.unit) - (self.max - self.soft)
         except UnknownLengthError as error:
-            return Verdict(score=None, status=Status.HARNESS_ERROR, reason=str(error))
+            return failed(str(error))
         score = -min(max(excess / self.soft, 0.0), 1.0)
         return Verdict(score=score + 0.0, status=Status.CORRECT if score == 0 else Status.WRONG)
 
-    def close(self) -> None:
-        """Holds no process."""
-
 
 def _whole(key: str, value: int | None, unit: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key} = {value!r}: a whole number of {unit}, at least 1, is needed")
+    check_whole(key, value, 1, of=f"of {unit}")
+    assert value is not None
     return value

@@ -11,16 +11,16 @@ process, within limits of CPU time and memory. What a limit means depends on who
 """
 
 import re
-import time
-from dataclasses import replace
 
+from rewards.arguments import check_number
+from rewards.base import PooledVerifier
 from rewards.extract import extractor
 from rewards.math_exact import canonical, decide, depth, is_foreign, is_name, read, refusal, refusal_of_answer, squeeze
 from rewards.math_text import tidy
 from rewards.number import parse_number, shorten, strip_markup
 from rewards.pool import Pool
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
-from rewards.worker import Limits, Message, WorkerDiedError, WorkerLimitError
+from rewards.verdict import Question, Status, Verdict, failed, unparsed
+from rewards.worker import Limits, WorkerDiedError, WorkerLimitError
 
 _CHILD = "rewards.math_child"
 _LABORIOUS = re.compile(
@@ -31,7 +31,7 @@ _WORD = re.compile(r"\\?[A-Za-z]+")
 _PLAIN_WORDS = frozenset(("\\frac", "\\sqrt", "\\text", "\\pi", "pi", "sqrt"))
 
 
-class MathAnswerVerifier:
+class MathAnswerVerifier(PooledVerifier):
     r"""1 where the extracted answer equals the reference as mathematics, else 0.
 
     ``extracted`` of a right answer is the canonical form of the reference, so that all right answers are one in a
@@ -46,9 +46,6 @@ class MathAnswerVerifier:
 
     name = "math_answer"
 
-    scope: Scope = "sample"
-    placement: Placement = "pool"
-
     def __init__(
         self, *, extract: str = "answer_tags", cpu_s: float = 2.0, memory_mb: int = 512, num_workers: int = 1
     ) -> None:
@@ -60,12 +57,11 @@ class MathAnswerVerifier:
         """
         self.extract = extract
         self._find = extractor(extract)
-        if isinstance(cpu_s, bool) or not isinstance(cpu_s, int | float) or not 0.1 <= cpu_s <= 600:
-            raise ValueError(f"cpu_s = {cpu_s!r}: a number of seconds from 0.1 to 600 is needed")
+        check_number("cpu_s", cpu_s, 0.1, 600, of="of seconds")
         if isinstance(memory_mb, bool) or not isinstance(memory_mb, int) or memory_mb < 256:
             raise ValueError(f"memory_mb = {memory_mb!r}: a whole number of MiB, at least 256, is needed")
         limits = Limits(cpu_s=float(cpu_s), wall_s=60.0 + 60.0 * cpu_s, memory_bytes=memory_mb << 20)
-        self.pool = Pool(_CHILD, limits, num_workers)
+        self.pool: Pool = Pool(_CHILD, limits, num_workers)
 
     def check_reference(self, reference: str) -> str | None:
         reference = strip_markup(reference)
@@ -76,76 +72,59 @@ class MathAnswerVerifier:
             if not is_foreign(reference):
                 return f"{shorten(reference)}: it cannot be read as mathematics"
             try:
-                problem = self._ask({"op": "check", "reference": tidy(reference)})["problem"]
+                problem = self.pool.ask_twice({"op": "check", "reference": tidy(reference)})["problem"]
             except (WorkerLimitError, WorkerDiedError) as error:
                 problem = str(error)
         return None if problem is None else f"{shorten(reference)}: {problem}"
 
-    def verify(self, completion: str, question: Question) -> Verdict:
-        started = time.perf_counter()
+    def _judge(self, completion: str, question: Question) -> Verdict:
         span = self._find(completion)
         if span is None:
-            verdict = _unparsed(f"no answer by {self.extract!r}")
-        else:
-            answer, reference = strip_markup(span), strip_markup(question.reference)
-            verdict = self._judge_within_the_stack(answer, reference)
-            if verdict.status is Status.CORRECT and _restates(answer, reference, question.text):
-                reason = f"{shorten(answer)} restates the question"
-                verdict = Verdict(score=0.0, status=Status.WRONG, extracted=canonical(answer), reason=reason)
-        return replace(verdict, seconds=time.perf_counter() - started)
-
-    def close(self) -> None:
-        """End and reap the child; idempotent."""
-        self.pool.close()
-
-    def _judge_within_the_stack(self, answer: str, reference: str) -> Verdict:
-        """The readers count what they nest; what they miss must not reach the caller as an exception."""
+            return unparsed(f"no answer by {self.extract!r}")
+        answer, reference = strip_markup(span), strip_markup(question.reference)
         try:
-            return self._judge(answer, reference)
-        except RecursionError:
-            return _unparsed(f"{shorten(answer)}: it nests too deeply")
+            verdict = self._compare(answer, reference)
+        except RecursionError:  # the readers count what they nest; what they miss must not reach the caller
+            return unparsed(f"{shorten(answer)}: it nests too deeply")
+        if verdict.status is Status.CORRECT and _restates(answer, reference, question.text):
+            reason = f"{shorten(answer)} restates the question"
+            return Verdict(score=0.0, status=Status.WRONG, extracted=canonical(answer), reason=reason)
+        return verdict
 
-    def _judge(self, answer: str, reference: str) -> Verdict:
+    def _compare(self, answer: str, reference: str) -> Verdict:
         if not answer or not reference:
-            return _unparsed("the answer is empty") if reference else _failed("the reference is empty")
+            return unparsed("the answer is empty") if reference else failed("the reference is empty")
         decided = decide(answer, reference)
         if decided:
             return _right(reference)
         refused = refusal_of_answer(answer, reference)
         if refused is not None:
-            return _unparsed(f"{shorten(answer)}: {refused}")
+            return unparsed(f"{shorten(answer)}: {refused}")
         if decided is False:
             return _wrong(answer)
         refused = refusal(reference)
         if refused is not None:
-            return _failed(f"reference {shorten(reference)}: {refused}")
-        return self._judge_in_child(tidy(answer), tidy(reference))
+            return failed(f"reference {shorten(reference)}: {refused}")
+        return self._compare_in_child(tidy(answer), tidy(reference))
 
-    def _judge_in_child(self, answer: str, reference: str) -> Verdict:
+    def _compare_in_child(self, answer: str, reference: str) -> Verdict:
         try:
-            reply = self._ask({"op": "verify", "reference": reference, "answer": answer})
+            reply = self.pool.ask_twice({"op": "verify", "reference": reference, "answer": answer})
         except WorkerDiedError as error:
-            return _failed(str(error))
+            return failed(str(error))
         except WorkerLimitError as error:
             if _asks_for_more(answer, reference):
                 reason = f"{shorten(answer)} {error}"
                 return Verdict(score=0.0, status=Status.TIMEOUT, extracted=canonical(answer), reason=reason)
-            return _failed(f"comparing {shorten(answer)} with {shorten(reference)} {error}")
+            return failed(f"comparing {shorten(answer)} with {shorten(reference)} {error}")
         match reply["outcome"]:
             case "equal":
                 return _right(reference)
             case "different":
                 return _wrong(answer)
             case "bad_reference":
-                return _failed(f"reference {shorten(reference)}: {reply['reason']}")
-        return _unparsed(f"{shorten(answer)}: {reply['reason']}")
-
-    def _ask(self, request: Message) -> Message:
-        """A child that died is replaced and asked once more: the machine may have killed it, not the request."""
-        try:
-            return self.pool.ask(request)
-        except WorkerDiedError:
-            return self.pool.ask(request)
+                return failed(f"reference {shorten(reference)}: {reply['reason']}")
+        return unparsed(f"{shorten(answer)}: {reply['reason']}")
 
 
 def _restates(answer: str, reference: str, question: str) -> bool:
@@ -176,11 +155,3 @@ def _right(reference: str) -> Verdict:
 
 def _wrong(answer: str) -> Verdict:
     return Verdict(score=0.0, status=Status.WRONG, extracted=canonical(answer))
-
-
-def _unparsed(reason: str) -> Verdict:
-    return Verdict(score=0.0, status=Status.UNPARSED, reason=reason)
-
-
-def _failed(reason: str) -> Verdict:
-    return Verdict(score=None, status=Status.HARNESS_ERROR, reason=reason)

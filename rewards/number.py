@@ -11,9 +11,10 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
+from rewards.base import InlineVerifier
 from rewards.extract import UNSIGNED, extractor
 from rewards.unit import unit_of
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.verdict import Question, Status, Verdict, failed
 
 MAX_CHARACTERS = 200  # of one number; longer is no answer that a person would write
 _SPACED = r"[0-9]{1,3}(?:[ ][0-9]{3}){1,12}"
@@ -99,7 +100,7 @@ def strip_markup(text: str) -> str:
     return text.replace("\\%", "%").replace("\\$", "$").replace("\\,", " ").strip()
 
 
-class NumberVerifier:
+class NumberVerifier(InlineVerifier):
     """1 where the extracted number equals the reference exactly, else 0.
 
     ``extracted`` is the canonical fraction, so a vote counts 4, 4.0 and +4 as one answer.
@@ -110,8 +111,6 @@ class NumberVerifier:
     """
 
     name = "number"
-    scope: Scope = "sample"
-    placement: Placement = "inline"
 
     def __init__(self, *, extract: str = "answer_tags") -> None:
         """Raises ValueError where ``extract`` names no search of ``rewards.extract``."""
@@ -127,9 +126,7 @@ class NumberVerifier:
         started = time.perf_counter()
         expected = parse_number(question.reference)
         if expected is None:
-            return Verdict(
-                score=None, status=Status.HARNESS_ERROR, reason=self.check_reference(question.reference) or ""
-            )
+            return failed(self.check_reference(question.reference) or "")
         span = self._find(completion)
         value = None if span is None else parse_number(span)
         seconds = time.perf_counter() - started
@@ -139,9 +136,6 @@ class NumberVerifier:
         right = value == expected
         status = Status.CORRECT if right else Status.WRONG
         return Verdict(score=float(right), status=status, extracted=str(value), seconds=seconds)
-
-    def close(self) -> None:
-        """Holds no process."""
 
 
 def shorten(text: str, limit: int = 60) -> str:

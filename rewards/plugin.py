@@ -9,7 +9,7 @@ from typing import Any
 
 from rewards.pool import Pool
 from rewards.reward_function import RewardFunction
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.verdict import Placement, Question, Scope, Status, Verdict, failed
 from rewards.worker import Limits, WorkerDiedError, WorkerLimitError
 
 _CHILD = "rewards.plugin_child"
@@ -103,16 +103,13 @@ class PluginVerifier:
             try:
                 return self._inline(completions, questions)
             except MemoryError:
-                return self._failed(f"{self.fn} ran out of memory", len(completions))
+                return [failed(f"{self.fn} ran out of memory")] * len(completions)
         request = {"completions": list(completions), "questions": [asdict(question) for question in questions]}
         try:
             reply = self._pool.ask(request)
         except (WorkerLimitError, WorkerDiedError) as error:
-            return self._failed(f"{self.fn}: {error}", len(completions))
+            return [failed(f"{self.fn}: {error}")] * len(completions)
         return [Verdict(**{**verdict, "status": Status(verdict["status"])}) for verdict in reply["verdicts"]]
-
-    def _failed(self, reason: str, count: int) -> list[Verdict]:
-        return [Verdict(score=None, status=Status.HARNESS_ERROR, reason=reason)] * count
 
 
 def installed_rewards() -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rewards.reward_function import RewardFunction
-from rewards.verdict import Question, Status, Verdict
+from rewards.verdict import Question, Verdict, failed
 from rewards.worker import Limits, Message, address_space, serve
 
 _GROWTH = 0.5  # share of its memory limit after which a process that leaks is replaced
@@ -27,8 +27,7 @@ def main() -> None:
             verdicts = function(request["completions"], questions)
         except MemoryError:
             reason = f"{function.target} ran past its memory limit of {limits.memory_bytes >> 20} MiB"
-            failed = Verdict(score=None, status=Status.HARNESS_ERROR, reason=reason)
-            return {"verdicts": [asdict(failed)] * len(questions), "retire": True}
+            return {"verdicts": [asdict(failed(reason))] * len(questions), "retire": True}
         has_grown = address_space() - at_start > _GROWTH * limits.memory_bytes
         return {"verdicts": [_to_json(verdict) for verdict in verdicts], "retire": has_grown}
 

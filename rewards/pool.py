@@ -1,8 +1,11 @@
 """As many killable workers as asked, behind the same call as one: the pool in which verifiers do their work."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from rewards.worker import Limits, Message, Worker
+from rewards.arguments import check_whole
+from rewards.worker import Limits, Message, Worker, WorkerDiedError
 
 
 class Pool:
@@ -25,8 +28,7 @@ class Pool:
         Raises:
             ValueError: there is less than one worker.
         """
-        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
-            raise ValueError(f"num_workers = {num_workers!r}: a whole number, at least 1, is needed")
+        check_whole("num_workers", num_workers, 1)
         self.limits = limits
         self._workers = tuple(Worker(module, limits, arguments) for _ in range(num_workers))
         self._free = list(reversed(self._workers))
@@ -67,10 +69,27 @@ class Pool:
             WorkerLimitError: the request ran past a limit.
             WorkerDiedError: the process ended otherwise, or could not start.
         """
-        worker = self._take()
-        try:
+        with self.lease() as worker:
             return worker.ask(request)
+
+    def ask_twice(self, request: Message) -> Message:
+        """As ``ask``; a child that died is replaced and asked once more: the machine may have killed it."""
+        try:
+            return self.ask(request)
+        except WorkerDiedError:
+            return self.ask(request)
+
+    @contextmanager
+    def lease(self) -> Iterator[Worker]:
+        """Wait for a free worker, for a conversation. One that is broken off ends the child."""
+        worker = self._take()
+        finished = False
+        try:
+            yield worker
+            finished = True
         finally:
+            if not finished:  # the child's next message would be read as another's
+                worker.close()
             self._give_back(worker)
 
     def close(self) -> None:

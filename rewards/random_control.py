@@ -2,18 +2,17 @@
 
 import hashlib
 
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.base import InlineVerifier
+from rewards.verdict import Question, Status, Verdict
 
 
-class RandomVerifier:
+class RandomVerifier(InlineVerifier):
     """1 for about ``share`` of all texts, else 0, by a hash of seed, question and completion.
 
     The same text always gets the same score, so a run repeats, and answers that differ differ in score by chance.
     """
 
     name = "random"
-    scope: Scope = "sample"
-    placement: Placement = "inline"
 
     def __init__(self, *, seed: int = 0, share: float = 0.5) -> None:
         """Raises ValueError unless ``seed`` is a whole number and ``share`` lies between 0 and 1."""
@@ -24,15 +23,8 @@ class RandomVerifier:
         self.seed = seed
         self.share = share
 
-    def check_reference(self, reference: str) -> str | None:
-        """Every reference will do: none is read."""
-        return None
-
     def verify(self, completion: str, question: Question) -> Verdict:
         text = f"{self.seed}\x1f{question.text}\x1f{completion}".encode(errors="surrogatepass")
         draw = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64
         won = draw < self.share
         return Verdict(score=float(won), status=Status.CORRECT if won else Status.WRONG)
-
-    def close(self) -> None:
-        """Holds no process."""

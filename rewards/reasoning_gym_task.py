@@ -7,21 +7,21 @@ counts.
 
 import importlib.util
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 
+from rewards.arguments import check_number
+from rewards.base import PooledVerifier
 from rewards.extract import extractor
 from rewards.number import shorten
 from rewards.pool import Pool
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.verdict import Question, Status, Verdict, failed, unparsed
 from rewards.worker import Limits, Message, WorkerDiedError, WorkerLimitError
 
 MAX_CHARACTERS = 20_000  # of an answer that is scored
 _CHILD = "rewards.reasoning_gym_child"
 
 
-class ReasoningGymVerifier:
+class ReasoningGymVerifier(PooledVerifier):
     """The score, from 0 to 1, that the task's own function gives the extracted answer; correct where it is 1.
 
     The task is ``task``, or, where that is empty, what the column ``source_dataset`` or the metadata's member of that
@@ -34,8 +34,6 @@ class ReasoningGymVerifier:
     """
 
     name = "reasoning_gym"
-    scope: Scope = "sample"
-    placement: Placement = "pool"
 
     def __init__(
         self, *, task: str = "", extract: str = "answer_tags", cpu_s: float = 4.0, num_workers: int = 1
@@ -52,60 +50,39 @@ class ReasoningGymVerifier:
             )
         if not isinstance(task, str):
             raise ValueError(f"task = {task!r}: the name of a reasoning-gym task is needed")
-        if isinstance(cpu_s, bool) or not isinstance(cpu_s, int | float) or not 0.1 <= cpu_s <= 600:
-            raise ValueError(f"cpu_s = {cpu_s!r}: a number of seconds from 0.1 to 600 is needed")
+        check_number("cpu_s", cpu_s, 0.1, 600, of="of seconds")
         self.task = task
         self.extract = extract
         self._find = extractor(extract)
         # On top of what the package's imports take: puzzles of ARC and fonts are held in memory.
         limits = Limits(cpu_s=float(cpu_s), wall_s=60.0 + 15.0 * cpu_s, on_top=True)
-        self.pool = Pool(_CHILD, limits, num_workers)
-
-    def check_reference(self, reference: str) -> str | None:
-        """Every reference will do: what a task needs stands in its metadata."""
-        return None
-
-    def verify(self, completion: str, question: Question) -> Verdict:
-        started = time.perf_counter()
-        verdict = self._judge(completion, question)
-        return replace(verdict, seconds=time.perf_counter() - started)
-
-    def close(self) -> None:
-        """End and reap the children; idempotent."""
-        self.pool.close()
+        self.pool: Pool = Pool(_CHILD, limits, num_workers)
 
     def _judge(self, completion: str, question: Question) -> Verdict:
         try:
             task, entry = self._read_columns(question)
         except ValueError as error:
-            return _failed(str(error))
+            return failed(str(error))
         answer = self._find(completion)
         if answer is None:
-            return _unparsed(f"no answer by {self.extract!r}")
+            return unparsed(f"no answer by {self.extract!r}")
         if len(answer) > MAX_CHARACTERS:
-            return _unparsed(f"longer than {MAX_CHARACTERS} characters")
+            return unparsed(f"longer than {MAX_CHARACTERS} characters")
         try:
-            reply = self._ask({"task": task, "entry": entry, "answer": answer})
+            reply = self.pool.ask_twice({"task": task, "entry": entry, "answer": answer})
         except WorkerLimitError as error:
             return self._past_limit(task, entry, answer, str(error))
         except WorkerDiedError as error:
-            return _failed(str(error))
+            return failed(str(error))
         return _verdict(task, answer, reply)
 
     def _past_limit(self, task: str, entry: Message, answer: str, reason: str) -> Verdict:
         """Whose doing it was: the answer's, where the entry's own answer is scored within the limit."""
         try:
-            self._ask({"task": task, "entry": entry, "answer": entry["answer"]})
+            self.pool.ask_twice({"task": task, "entry": entry, "answer": entry["answer"]})
         except (WorkerLimitError, WorkerDiedError):
-            return _failed(f"task {task!r}: the scorer {reason}")
+            return failed(f"task {task!r}: the scorer {reason}")
         return Verdict(score=0.0, status=Status.TIMEOUT, extracted=answer, reason=f"{shorten(answer)} {reason}")
-
-    def _ask(self, request: Message) -> Message:
-        """A child that died is replaced and asked once more: the machine may have killed it, not the request."""
-        try:
-            return self.pool.ask(request)
-        except WorkerDiedError:
-            return self.pool.ask(request)
 
     def _read_columns(self, question: Question) -> tuple[str, dict[str, object]]:
         """Task and entry as the package has them. Raises ValueError naming the column."""
@@ -132,16 +109,8 @@ def _read_metadata(value: object) -> dict[str, object]:
 
 def _verdict(task: str, answer: str, reply: Message) -> Verdict:
     if "error" in reply:
-        return _failed(f"task {task!r}: {reply['error']}")
+        return failed(f"task {task!r}: {reply['error']}")
     if "unreadable" in reply:
-        return _unparsed(f"{shorten(answer)}: {reply['unreadable']}")
+        return unparsed(f"{shorten(answer)}: {reply['unreadable']}")
     score = float(reply["score"])
     return Verdict(score=score, status=Status.CORRECT if score >= 1.0 else Status.WRONG, extracted=answer)
-
-
-def _unparsed(reason: str) -> Verdict:
-    return Verdict(score=0.0, status=Status.UNPARSED, reason=reason)
-
-
-def _failed(reason: str) -> Verdict:
-    return Verdict(score=None, status=Status.HARNESS_ERROR, reason=reason)

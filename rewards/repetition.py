@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Literal
 
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.arguments import check_choice, check_whole
+from rewards.base import InlineVerifier
+from rewards.verdict import Question, Status, Verdict
 
 Language = Literal["en", "zh"]
 LANGUAGES = ("en", "zh")
@@ -17,7 +19,7 @@ MAX_NGRAM_SIZE = 64
 MAX_WORDS = 50_000  # of an answer that are looked at, more than any model writes
 
 
-class RepetitionVerifier:
+class RepetitionVerifier(InlineVerifier):
     """0 where no n-gram occurs twice, towards ``max_penalty`` the fewer of them are new. Linear in the text.
 
     Words are what stands between white space, in lower case (``language: en``), or single characters without white
@@ -30,8 +32,6 @@ class RepetitionVerifier:
     """
 
     name = "repetition"
-    scope: Scope = "sample"
-    placement: Placement = "inline"
 
     def __init__(self, *, ngram_size: int = 3, max_penalty: float = -1.0, language: str = "en") -> None:
         """``max_penalty``: the score that an endless repetition approaches, at most 0.
@@ -39,20 +39,14 @@ class RepetitionVerifier:
         Raises:
             ValueError: one of them is out of range; the message says which.
         """
-        if isinstance(ngram_size, bool) or not isinstance(ngram_size, int) or not 1 <= ngram_size <= MAX_NGRAM_SIZE:
-            raise ValueError(f"ngram_size = {ngram_size!r}: a whole number from 1 to {MAX_NGRAM_SIZE} is needed")
+        check_whole("ngram_size", ngram_size, 1, MAX_NGRAM_SIZE)
         is_number = isinstance(max_penalty, int | float) and not isinstance(max_penalty, bool)
         if not is_number or not -math.inf < max_penalty <= 0:
             raise ValueError(f"max_penalty = {max_penalty!r}: a finite number, at most 0, is needed")
-        if language not in LANGUAGES:
-            raise ValueError(f"language = {language!r}: allowed are {', '.join(LANGUAGES)}")
+        check_choice("language", language, LANGUAGES)
         self.ngram_size = ngram_size
         self.max_penalty = float(max_penalty)
         self.language = language
-
-    def check_reference(self, reference: str) -> str | None:
-        """Every reference will do: none is read."""
-        return None
 
     def verify(self, completion: str, question: Question) -> Verdict:
         words = completion.lower().split()
@@ -60,9 +54,6 @@ class RepetitionVerifier:
         repeated = repeated_share(units[:MAX_WORDS], self.ngram_size)
         score = round(self.max_penalty * repeated, 12) + 0.0  # never -0.0
         return Verdict(score=score, status=Status.WRONG if repeated else Status.CORRECT)
-
-    def close(self) -> None:
-        """Holds no process."""
 
 
 def repeated_share(words: Sequence[str], size: int) -> float:

@@ -19,8 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from rewards.arguments import check_choice
 from rewards.conventions import Convention, UnknownConventionError, as_messages, keywords_for, recognize
-from rewards.verdict import Placement, Question, Scope, Status, Verdict
+from rewards.verdict import Placement, Question, Scope, Status, Verdict, failed
 
 SCOPES = ("sample", "group", "batch")
 PLACEMENTS = ("pool", "inline", "service")
@@ -44,10 +45,9 @@ def reward(*, scope: Scope | None = None, placement: Placement = "pool") -> Call
     Raises:
         ValueError: a value that is none of these.
     """
-    if scope is not None and scope not in SCOPES:
-        raise ValueError(f"scope = {scope!r}: allowed are {', '.join(SCOPES)}")
-    if placement not in PLACEMENTS:
-        raise ValueError(f"placement = {placement!r}: allowed are {', '.join(PLACEMENTS)}")
+    if scope is not None:
+        check_choice("scope", scope, SCOPES)
+    check_choice("placement", placement, PLACEMENTS)
 
     def declare(function: _Function) -> _Function:
         function.__dict__["reward"] = {"scope": scope, "placement": placement}
@@ -92,7 +92,7 @@ class RewardFunction:
         except (MemoryError, KeyboardInterrupt):
             raise
         except BaseException as error:
-            return [_failed(self._raised(error))] * len(completions)
+            return [failed(self._raised(error))] * len(completions)
         return self._read_list(returned, len(completions))
 
     def _one(self, completion: str, question: Question) -> Verdict:
@@ -101,7 +101,7 @@ class RewardFunction:
         except (MemoryError, KeyboardInterrupt):
             raise
         except BaseException as error:
-            return _failed(self._raised(error))
+            return failed(self._raised(error))
         if self.convention.scope != "sample":
             return self._read_list(returned, 1)[0]
         return self._read(returned)
@@ -138,10 +138,10 @@ class RewardFunction:
         if hasattr(returned, "tolist") and hasattr(returned, "reshape"):
             returned = returned.reshape(-1).tolist()
         if not isinstance(returned, list | tuple):
-            return [_failed(f"{self.target} returned {_show(returned)}; a list of {count} scores is needed")] * count
+            return [failed(f"{self.target} returned {_show(returned)}; a list of {count} scores is needed")] * count
         if len(returned) != count:
             reason = f"{self.target} returned {len(returned)} scores for {count} answers; one for each is needed"
-            return [_failed(reason)] * count
+            return [failed(reason)] * count
         return [self._read(value) for value in returned]
 
     def _read(self, value: Any) -> Verdict:
@@ -155,9 +155,9 @@ class RewardFunction:
             correct, value = value.get("acc"), value["score"]
         score = _number(value)
         if score is None:
-            return _failed(f"{self.target} returned {_show(value)}; a number, a Verdict or None is needed")
+            return failed(f"{self.target} returned {_show(value)}; a number, a Verdict or None is needed")
         if not math.isfinite(score):
-            return _failed(f"{self.target} returned {score}; a finite number is needed")
+            return failed(f"{self.target} returned {score}; a finite number is needed")
         is_correct = score >= 1 if correct is None else bool(correct)
         return Verdict(score=score, status=Status.CORRECT if is_correct else Status.WRONG)
 
@@ -260,10 +260,6 @@ def _conversational(keywords: Mapping[str, Any], completions: Sequence[str]) -> 
     if "prompts" in keywords:
         changed["prompts"] = [[{"role": "user", "content": prompt}] for prompt in keywords["prompts"]]
     return changed
-
-
-def _failed(reason: str) -> Verdict:
-    return Verdict(score=None, status=Status.HARNESS_ERROR, reason=reason)
 
 
 def _show(value: object) -> str:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from rewards.arguments import check_whole
 from rewards.sandbox_execution import Execution
 from rewards.sandbox_outcome import failure, outcome_of_call, outcome_of_script
 from rewards.sandbox_program import Outcome, RunStatus, SandboxLimits, SandboxUnavailableError
@@ -39,8 +40,7 @@ class Sandbox:
 
     def __init__(self, *, num_workers: int = 1, tier: int | None = None) -> None:
         """``tier``: 1 needs namespaces; 2 does with Landlock and seccomp; None takes the best there is."""
-        if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
-            raise ValueError(f"num_workers = {num_workers!r}: a whole number, at least 1, is needed")
+        check_whole("num_workers", num_workers, 1)
         if tier is not None and tier not in _TIERS:
             raise ValueError(f"tier = {tier!r}: 1, 2 or None (the best there is) are allowed")
         self._free: list[Zygote | None] = [None] * num_workers  # None: to be started when it is needed

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from rewards.arguments import check_whole
 from rewards.remote import TOKEN_VARIABLE
 from rewards.remote_contract import BadRequestError
 from rewards.remote_queue import BusyError, RunQueue
@@ -49,9 +50,9 @@ class SandboxServer:
             SandboxUnavailableError: this machine has no way to confine a program.
             OSError: the port is taken.
         """
-        _check_whole("port", port, 0, 65535)
-        _check_whole("num_workers", num_workers, 1, 1024)
-        _check_whole("max_queue", max_queue, 0, 1 << 20)
+        check_whole("port", port, 0, 65535)
+        check_whole("num_workers", num_workers, 1, 1024)
+        check_whole("max_queue", max_queue, 0, 1 << 20)
         if not token and not _is_loopback(host):
             raise ValueError(
                 f"host = {host!r}: others could run programs here. Give a token (the variable {TOKEN_VARIABLE}), "
@@ -257,8 +258,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _check_whole(name: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{name} = {value!r}: a whole number from {least} to {most} is needed")

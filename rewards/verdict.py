@@ -49,6 +49,16 @@ class Verdict:
             raise ValueError(f"score must be finite, got {self.score!r}")
 
 
+def failed(reason: str) -> Verdict:
+    """No score: the verifier, or what it was given beside the answer, is at fault."""
+    return Verdict(score=None, status=Status.HARNESS_ERROR, reason=reason)
+
+
+def unparsed(reason: str) -> Verdict:
+    """Score 0: no answer was found where one belongs."""
+    return Verdict(score=0.0, status=Status.UNPARSED, reason=reason)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """What a verifier may know beside the answer's text: the problem, the reference, the dataset's other columns.

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.math_corpus import OWN_REFERENCES, Written, corpus, read_references
 from rewards import MathAnswerVerifier, Question, Status
+from rewards.pool import Pool
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "math_cases.jsonl").read_text("utf-8").splitlines()]
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -90,7 +91,7 @@ def _holds(verifiers: dict[str, MathAnswerVerifier], written: Written) -> bool:
 
 def test_most_answers_never_reach_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(MathAnswerVerifier, "_ask", lambda self, request: asked.append(request) or {"outcome": "equal"})
+    monkeypatch.setattr(Pool, "ask_twice", lambda self, request: asked.append(request) or {"outcome": "equal"})
     verifier = MathAnswerVerifier(extract="whole")
     written = [item for item in corpus(OWN_REFERENCES) if item.extract == "whole"]
     for item in written:
