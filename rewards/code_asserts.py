@@ -10,17 +10,19 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rewards.code_program import Program, completed
 from rewards.code_runs import failure_of
 from rewards.code_suite import AssertSuite, Failure, SuiteResult
 from rewards.pool import Pool
-from rewards.sandbox import Sandbox
 from rewards.sandbox_program import Outcome, RunStatus, SandboxLimits
 from rewards.sandbox_values import ValueCodecError, decode, encode
 from rewards.verdict import Status
 from rewards.worker import Limits, Message, Worker, WorkerDiedError, WorkerLimitError
+
+if TYPE_CHECKING:
+    from rewards.sandbox import Sandbox
 
 _CHILD = "rewards.code_asserts_child"
 _BUILTINS = frozenset(dir(builtins))
@@ -45,7 +47,7 @@ class AssertPool(Pool):
         super().__init__(_CHILD, Limits(cpu_s=cpu_s, wall_s=wall_s, memory_bytes=1 << 30, on_top=True), num_workers)
 
     def run(
-        self, sandbox: Sandbox, code: str, suite: AssertSuite, *, limits: SandboxLimits, stop_at_first: bool
+        self, sandbox: "Sandbox", code: str, suite: AssertSuite, *, limits: SandboxLimits, stop_at_first: bool
     ) -> SuiteResult:
         """Test a program. ``limits`` hold for all calls together. What fails on our side is tried once more."""
         program = completed(code, suite)
@@ -58,7 +60,7 @@ class AssertPool(Pool):
             return self._past_limit(sandbox, suite, request, limits, str(error))
         return result
 
-    def _attempt(self, sandbox: Sandbox, program: Program, request: Message, limits: SandboxLimits) -> SuiteResult:
+    def _attempt(self, sandbox: "Sandbox", program: Program, request: Message, limits: SandboxLimits) -> SuiteResult:
         """Raises WorkerLimitError where the tests' own code ran past its limit."""
         with self.lease() as worker:
             try:
@@ -68,7 +70,7 @@ class AssertPool(Pool):
                 return _unscored(f"the process of the tests: {error}")
 
     def _past_limit(
-        self, sandbox: Sandbox, suite: AssertSuite, request: Message, limits: SandboxLimits, error: str
+        self, sandbox: "Sandbox", suite: AssertSuite, request: Message, limits: SandboxLimits, error: str
     ) -> SuiteResult:
         """Whose doing it was: the program's, by what it returned, where the tests of a right program end in time."""
         if suite.reference:

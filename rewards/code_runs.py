@@ -1,15 +1,18 @@
 """Run a program on its tests, one execution each, and compare on this side: what is expected stays here."""
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from rewards.code_checker import Checker, Runner
 from rewards.code_output import describe, difference
 from rewards.code_program import Program, with_function
 from rewards.code_suite import CallSuite, Failure, OutputSuite, OutputTest, SuiteResult
 from rewards.code_value import same_value, shown
-from rewards.sandbox import Sandbox
 from rewards.sandbox_program import Outcome, RunStatus, SandboxLimits
 from rewards.verdict import Status
+
+if TYPE_CHECKING:
+    from rewards.sandbox import Sandbox
 
 _MAX_FAILURES = 8  # kept of one program; a reason names the first
 _SHOWN_STATUS = {
@@ -33,7 +36,7 @@ def run_outputs(
 
 
 def run_calls(
-    sandbox: Sandbox, code: str, suite: CallSuite, *, limits: SandboxLimits, tolerance: float
+    sandbox: "Sandbox", code: str, suite: CallSuite, *, limits: SandboxLimits, tolerance: float
 ) -> Iterable[Failure | None]:
     """As ``run_outputs``, by calling a function."""
     for number, test in enumerate(suite.tests, start=1):

@@ -8,6 +8,7 @@ return is compared; test code that asserts runs on our side and calls in.
 import os
 import threading
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from rewards.arguments import check_choice, check_number
 from rewards.base import PooledVerifier
@@ -17,10 +18,11 @@ from rewards.code_checker import Checker, Runner
 from rewards.code_formats import AUTO, REFERENCE, parse_tests, read_suite
 from rewards.code_runs import run_calls, run_outputs, tally
 from rewards.code_suite import AssertSuite, CallSuite, OutputSuite, Suite, SuiteResult
-from rewards.remote import TOKEN_VARIABLE, RemoteSandbox
-from rewards.sandbox import Sandbox
 from rewards.sandbox_program import SandboxLimits, SandboxUnavailableError
 from rewards.verdict import Question, Status, Verdict, failed, unparsed
+
+if TYPE_CHECKING:
+    from rewards.sandbox import Sandbox
 
 SCORES = ("all", "share")
 _NUM_CACHED = 32  # suites: a group's answers share theirs, and reading one may take a second
@@ -122,9 +124,13 @@ class CodeTestsVerifier(PooledVerifier):
     def _make_runners(self, remote: str, language: str, num_workers: int) -> tuple[Runner, Runner]:
         """Who runs the programs, and who runs the checkers, which are Python in any case."""
         if remote:
+            from rewards.remote import TOKEN_VARIABLE, RemoteSandbox  # slow to import, and seldom needed
+
             token = os.environ.get(TOKEN_VARIABLE) or None
             programs = RemoteSandbox(remote, language=language, token=token)
             return programs, programs.with_language("python")
+        from rewards.sandbox import Sandbox  # as is this
+
         try:
             self._sandbox = Sandbox(num_workers=num_workers)
         except SandboxUnavailableError as error:
