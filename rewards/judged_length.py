@@ -6,7 +6,6 @@ and reason are the judge's, and an answer that it leaves without a score has non
 the judge's: use one in place of the judge, not beside it.
 """
 
-import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -156,19 +155,16 @@ def _kimi(length: int, shortest: int, longest: int, right: bool) -> float:
 
 
 def _make_judge(correct: str, num_workers: int, judge_args: dict[str, object]) -> Verifier:
-    from rewards.registry import VERIFIERS, make_verifier  # the registry lists these classes too
+    from rewards.registry import make_verifier, with_workers  # the registry lists these classes too
 
     if not isinstance(correct, str):
         raise ValueError(f"correct = {correct!r}: the name of a verifier is needed")
-    if correct in VERIFIERS and "num_workers" in inspect.signature(VERIFIERS[correct]).parameters:
-        judge_args = {"num_workers": num_workers, **judge_args}
     if correct in (CosineLengthVerifier.name, GroupLengthVerifier.name):
         raise ValueError(f"correct = {correct!r}: a verifier that judges by itself is needed, number for one")
     try:
-        judge = make_verifier(correct, **judge_args)
+        return make_verifier(correct, **with_workers(correct, num_workers, judge_args))
     except ValueError as error:
         raise ValueError(f"correct = {correct!r}: {error}") from error
-    return judge
 
 
 def _span(low_key: str, low: float, high_key: str, high: float) -> tuple[float, float]:

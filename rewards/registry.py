@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from rewards.code_tests import CodeTestsVerifier
 from rewards.countdown import CountdownVerifier
@@ -55,6 +55,12 @@ def make_verifier(name: str, **args: object) -> Verifier:
         if parameter.default is inspect.Parameter.empty and key not in args:
             raise ValueError(f"verifier {name!r} needs the argument {key!r}: {_allowed(key, named)}")
     return VERIFIERS[name](**args)
+
+
+def with_workers(name: str, num_workers: int, args: Mapping[str, object]) -> dict[str, object]:
+    """``args``, and ``num_workers`` where the verifier of that name has processes and ``args`` do not say how many."""
+    takes_them = name in VERIFIERS and "num_workers" in inspect.signature(VERIFIERS[name]).parameters
+    return {"num_workers": num_workers, **args} if takes_them else dict(args)
 
 
 def _allowed(given: str, names: Iterable[str]) -> str:
