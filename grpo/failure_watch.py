@@ -2,6 +2,9 @@
 
 import math
 from collections import deque
+from collections.abc import Sequence
+
+from grpo.datatypes import Group
 
 MAX_UNSCORED = 0.05  # beyond it a verifier is broken, and the run must not learn around it
 _NUM_STEPS, _NUM_ANSWERS = 10, 2_000
@@ -22,6 +25,18 @@ class FailureWatch:
 
     def __init__(self) -> None:
         self._steps: deque[tuple[int, int]] = deque()
+
+    def stops_at(self, groups: Sequence[Group]) -> bool:
+        """Count the groups of another step; whether there are too many failures to go on.
+
+        A group that failed as a whole failed once: its verdict was a joint one, or the failure lay in its problem.
+        """
+        num_unscored = num_answers = 0
+        for group in groups:
+            missing, size = len(group.members) - len(group.scored), len(group.members)
+            num_unscored += 1 if missing == size else missing
+            num_answers += 1 if missing == size else size
+        return self.is_too_many(num_unscored, num_answers)
 
     def is_too_many(self, num_unscored: int, num_answers: int) -> bool:
         """Count another step; whether it, or the last steps together, has too many failures."""

@@ -208,8 +208,8 @@ class _Parts:
     def take_side_metrics(self, engine: Engine) -> dict[str, float]:
         """What verdicts and tools took since the last call."""
         metrics = self.scorer.take_stats().metrics()
-        if isinstance(engine, ToolEngine) and isinstance(engine.tool, PythonTool):
-            metrics |= engine.tool.take_stats().metrics()
+        if isinstance(engine, ToolEngine):
+            metrics |= engine.tool.take_metrics()
         return metrics
 
     def probes(self) -> list[list[int]]:

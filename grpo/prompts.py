@@ -60,7 +60,7 @@ class Prompts:
         Raises:
             DataError: it is longer than ``max_prompt_length`` tokens.
         """
-        token_ids = (*self._prefix, *self._encode_text(self.render(problem.question)))
+        token_ids = (*self._prefix, *self.encode_text(self.render(problem.question)))
         if len(token_ids) > self._max_prompt_length:
             raise DataError(
                 f"problem {problem.problem_id} is a prompt of {len(token_ids)} tokens, more than "
@@ -68,10 +68,6 @@ class Prompts:
                 f"(the model's window must hold it and the answer), or leave the problem out of the data"
             )
         return Prompt(problem=problem, token_ids=token_ids, ordinal=ordinal, attempt=attempt)
-
-    def encode_text(self, text: str) -> list[int]:
-        """Tokens of a text that goes on after others, such as a tool's output."""
-        return self._encode_text(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of an answer, tags and all; only the token that ended it is left out."""
@@ -93,13 +89,14 @@ class Prompts:
         text: str = self._tokenizer.apply_chat_template(messages, add_generation_prompt=answer is None, tokenize=False)
         return text
 
-    def _encode_text(self, text: str) -> list[int]:
+    def encode_text(self, text: str) -> list[int]:
+        """Tokens of a text that goes on after others, such as a tool's output."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
     def _tokens_before_a_fresh_text(self) -> tuple[int, ...]:
         """A BOS where the tokenizer adds one; never the EOS that some add behind, which would end the prompt."""
-        bare = self._encode_text(_TRIAL)
+        bare = self.encode_text(_TRIAL)
         whole: list[int] = self._tokenizer.encode(_TRIAL, add_special_tokens=True)
         start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
         return tuple(whole[:start])
@@ -118,7 +115,7 @@ class Prompts:
     def _turn_end(self) -> int | None:
         """The special token that the chat template puts behind an assistant's answer, if it puts one."""
         behind = self._render_chat("Question", _TRIAL).rpartition(_TRIAL)[2].lstrip()
-        first = self._encode_text(behind)[:1]
+        first = self.encode_text(behind)[:1]
         return first[0] if first and first[0] in self._tokenizer.added_tokens_decoder else None
 
 

@@ -61,6 +61,9 @@ class PythonTool:
             stats, self._stats = self._stats, ToolStats()
         return stats
 
+    def take_metrics(self) -> dict[str, float]:
+        return self.take_stats().metrics()
+
     def close(self) -> None:
         self._sandbox.close()
 

@@ -6,7 +6,6 @@ last answer is there, one that judges a batch when the engine is done. Verdicts 
 they are given.
 """
 
-import inspect
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from grpo.errors import RecipeError
 from grpo.recipe import Audit, Reward, Scoring
 from grpo.seeds import named_seed
 from rewards import VERIFIERS, PluginVerifier, installed_rewards, make_verifier
+from rewards.registry import with_workers
 from rewards.verdict import JointVerifier, Question, Status, Verdict, Verifier
 
 _SEED_RANGE = 2**63
@@ -65,7 +65,6 @@ class Scorer:
         scoring = scoring or Scoring()
         self._rewards = tuple(rewards)
         self._seed = seed
-        self._prompt_text = prompt_text
         self._judges: dict[str, _Judge] = {}
         self._auditor: _Judge | None = None
         self._audit = scoring.audit
@@ -74,6 +73,8 @@ class Scorer:
             self._judges[reward.label] = _Judge(make_reward(reward, scoring, key=f"rewards.{place}"))
         if scoring.audit is not None:
             self._auditor = _Judge(make_reward(_as_reward(scoring.audit), scoring, key="scoring.audit"))
+        is_read = any(isinstance(judge.verifier, PluginVerifier) for judge in self._all_judges())
+        self._prompt_text = prompt_text if is_read else None  # decoding is work, and no other verifier reads it
 
     @property
     def accuracy(self) -> str:
@@ -92,11 +93,12 @@ class Scorer:
         """
         arrived: list[Completion] = []
         questions: list[Question] = []
+        prompts: dict[str, str] = {}
         groups: dict[str, list[int]] = {}
         for place, completion in enumerate(completions):
             started = time.perf_counter()
             arrived.append(completion)
-            questions.append(self._question(completion))
+            questions.append(self._question(completion, prompts))
             group = groups.setdefault(completion.prompt.group_id, [])
             group.append(place)
             for judge in self._judges.values():
@@ -129,7 +131,7 @@ class Scorer:
             for places in joint[judge.verifier.scope]:
                 judge.ask(_in_order(places, arrived), arrived, questions)
         self.stats.queue_depth += sum(judge.num_pending for judge in self._judges.values())
-        verdicts = {name: judge.collect() for name, judge in self._judges.items()}
+        verdicts = {name: judge.collect(self.stats) for name, judge in self._judges.items()}
         applying = self._applying(verdicts, arrived)
         scored = []
         for place, completion in enumerate(arrived):
@@ -138,8 +140,6 @@ class Scorer:
             scored.append(ScoredCompletion(completion=completion, verdicts=own, reward=total))
         if self._auditor is not None:
             scored = self._audited(self._auditor, scored, questions)
-        for judge in self._all_judges():
-            judge.report(self.stats)
         return scored
 
     def _applying(
@@ -176,7 +176,7 @@ class Scorer:
         for place, member in enumerate(scored):
             if member.verdicts[self.accuracy].status is Status.CORRECT and self._is_audited(member.completion):
                 auditor.ask([place], completions, questions)
-        verdicts = auditor.collect()
+        verdicts = auditor.collect(self.stats)
         return [replace(member, audit=verdicts.get(place)) for place, member in enumerate(scored)]
 
     def _is_audited(self, completion: Completion) -> bool:
@@ -184,13 +184,16 @@ class Scorer:
         drawn = named_seed("audit", self._seed, completion.prompt.group_id, completion.sample_index)
         return drawn < self._audit.share * _SEED_RANGE
 
-    def _question(self, completion: Completion) -> Question:
-        problem = completion.prompt.problem
+    def _question(self, completion: Completion, prompts: dict[str, str]) -> Question:
+        """``prompts``: those decoded so far, by group."""
+        prompt, problem = completion.prompt, completion.prompt.problem
+        if self._prompt_text is not None and prompt.group_id not in prompts:
+            prompts[prompt.group_id] = self._prompt_text(prompt)
         return Question(
             text=problem.question,
             reference=problem.reference,
             columns=problem.columns,
-            prompt=self._prompt_text(completion.prompt) if self._prompt_text else "",
+            prompt=prompts.get(prompt.group_id, ""),
             completion_ids=completion.token_ids.tolist(),
         )
 
@@ -208,8 +211,6 @@ class _Judge:
     _given: dict[int, Verdict] = field(default_factory=dict)
     _num_retried: int = 0
     _num_replaced: int = 0  # reported so far
-    _num_verdicts: int = 0
-    _seconds: float = 0.0
     _closed: bool = False
 
     def __post_init__(self) -> None:
@@ -228,28 +229,23 @@ class _Judge:
         else:
             self._take(places, self._judge(texts, own))
 
-    def collect(self) -> dict[int, Verdict]:
-        """Every verdict asked for, by place; waits for those still owed."""
+    def collect(self, stats: ScoringStats) -> dict[int, Verdict]:
+        """Every verdict asked for, by place; waits for those still owed, and adds to ``stats`` what they took."""
         for places, future in self._pending:
             self._take(places, future.result())
         given, self._given = self._given, {}
         self._pending = []
-        self._seconds += sum(verdict.seconds for verdict in given.values())
-        self._num_verdicts += len(given)
+        stats.num_verdicts += len(given)
+        stats.seconds_busy += sum(verdict.seconds for verdict in given.values())
+        stats.num_retried += self._num_retried
+        replaced = getattr(getattr(self.verifier, "pool", None), "num_replaced", 0)
+        stats.num_replaced += replaced - self._num_replaced
+        self._num_retried, self._num_replaced = 0, replaced
         return given
 
     @property
     def num_pending(self) -> int:
         return sum(not future.done() for _, future in self._pending)
-
-    def report(self, stats: ScoringStats) -> None:
-        pool = getattr(self.verifier, "pool", None)
-        replaced = pool.num_replaced if pool is not None else 0
-        stats.num_replaced += replaced - self._num_replaced
-        stats.num_retried += self._num_retried
-        stats.num_verdicts += self._num_verdicts
-        stats.seconds_busy += self._seconds
-        self._num_replaced, self._num_retried, self._num_verdicts, self._seconds = replaced, 0, 0, 0.0
 
     def close(self) -> None:
         self._closed = True
@@ -290,20 +286,12 @@ def make_reward(reward: Reward, scoring: Scoring, *, key: str) -> Verifier:
         name = reward.name or ""
         if name not in VERIFIERS and name in (installed := installed_rewards()):
             return _plugin(installed[name], reward, scoring)
-        return make_verifier(name, **_with_workers(reward, scoring))
+        return make_verifier(name, **with_workers(name, scoring.num_workers, reward.args))
     except ValueError as error:
         part = "fn" if reward.fn is not None and "args." not in str(error) else "args"
         value = reward.fn if part == "fn" else dict(reward.args)
         reason = str(error).removeprefix(f"fn = {reward.fn!r}: ")
         raise RecipeError(f"{key}.{part}", value, reason, "Mend the function or its arguments.") from error
-
-
-def _with_workers(reward: Reward, scoring: Scoring) -> dict[str, object]:
-    """A verifier with processes of its own gets as many as the recipe has for verifiers."""
-    verifier = VERIFIERS.get(reward.name or "")
-    if verifier is None or "num_workers" not in inspect.signature(verifier).parameters:
-        return dict(reward.args)
-    return {"num_workers": scoring.num_workers, **reward.args}
 
 
 def _plugin(fn: str, reward: Reward, scoring: Scoring) -> PluginVerifier:

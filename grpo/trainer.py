@@ -227,12 +227,9 @@ class Trainer:
             )
 
     def _check_scored(self, groups: Sequence[Group]) -> None:
-        members = [member for group in groups for member in group.members]
-        unscored = [member for member in members if member.reward is None]
-        # A group that failed as a whole failed once: its verdict was a joint one, or the failure lay in its problem.
-        failed = [sum(member.reward is None for member in group.members) for group in groups]
-        counts = [(1, 1) if n == len(g.members) else (n, len(g.members)) for n, g in zip(failed, groups, strict=True)]
-        if self._failures.is_too_many(sum(n for n, _ in counts), sum(n for _, n in counts)):
+        if self._failures.stops_at(groups):
+            members = [member for group in groups for member in group.members]
+            unscored = [member for member in members if member.reward is None]
             name, verdict = next((n, v) for n, v in unscored[0].verdicts.items() if v.score is None)
             raise VerifierError(
                 f"{len(unscored)} of {len(members)} answers could not be scored (allowed {MAX_UNSCORED:.0%}): reward "

@@ -43,6 +43,10 @@ class Tool(Protocol):
         """What the environment answers to a turn's text; None where it calls no tool. Called from threads."""
         ...
 
+    def take_metrics(self) -> dict[str, float]:
+        """What it did since the last call."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -23,14 +23,8 @@ def check_together(recipe: Recipe) -> None:
     _check_data(recipe)
 
 
-MAY_CHANGE = (
-    "max_steps",
-    "output_dir",
-    "log.",
-    "checkpoint.",
-    "evaluation.",
-    "scoring.",
-)  # without making it another run
+# without making it another run
+MAY_CHANGE = ("max_steps", "output_dir", "log.", "checkpoint.", "evaluation.", "scoring.")
 
 
 def check_resumable(before: Recipe, now: Recipe) -> None:

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": COMMON,
     "precision": set(),
     "python_tool": {"rewards"},
-    "failure_watch": set(),
+    "failure_watch": COMMON,
     "buffer": COMMON,
     "scoring": COMMON | {"rewards"},
     "console": COMMON,
