@@ -16,7 +16,7 @@ from grpo.errors import RecipeError
 from grpo.recipe import Audit, Reward, Scoring
 from grpo.seeds import named_seed
 from rewards import VERIFIERS, PluginVerifier, installed_rewards, make_verifier
-from rewards.registry import with_workers
+from rewards.judges import with_workers
 from rewards.verdict import JointVerifier, Question, Status, Verdict, Verifier
 
 _SEED_RANGE = 2**63
@@ -286,7 +286,7 @@ def make_reward(reward: Reward, scoring: Scoring, *, key: str) -> Verifier:
         name = reward.name or ""
         if name not in VERIFIERS and name in (installed := installed_rewards()):
             return _plugin(installed[name], reward, scoring)
-        return make_verifier(name, **with_workers(name, scoring.num_workers, reward.args))
+        return make_verifier(name, **with_workers(VERIFIERS, name, scoring.num_workers, reward.args))
     except ValueError as error:
         part = "fn" if reward.fn is not None and "args." not in str(error) else "args"
         value = reward.fn if part == "fn" else dict(reward.args)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rewards.arguments import check_whole
+from rewards.judges import JUDGES, make_from, with_workers
 from rewards.length import UnknownLengthError, check_unit, length_of
 from rewards.verdict import Placement, Question, Scope, Status, Verdict, Verifier, failed
 
@@ -155,14 +156,12 @@ def _kimi(length: int, shortest: int, longest: int, right: bool) -> float:
 
 
 def _make_judge(correct: str, num_workers: int, judge_args: dict[str, object]) -> Verifier:
-    from rewards.registry import make_verifier, with_workers  # the registry lists these classes too
-
     if not isinstance(correct, str):
         raise ValueError(f"correct = {correct!r}: the name of a verifier is needed")
     if correct in (CosineLengthVerifier.name, GroupLengthVerifier.name):
         raise ValueError(f"correct = {correct!r}: a verifier that judges by itself is needed, number for one")
     try:
-        return make_verifier(correct, **with_workers(correct, num_workers, judge_args))
+        return make_from(JUDGES, correct, with_workers(JUDGES, correct, num_workers, judge_args))
     except ValueError as error:
         raise ValueError(f"correct = {correct!r}: {error}") from error
 

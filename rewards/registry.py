@@ -1,40 +1,22 @@
 """Every verifier by the name that recipes know it by."""
 
-import difflib
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator
 
-from rewards.code_tests import CodeTestsVerifier
-from rewards.countdown import CountdownVerifier
-from rewards.format import FormatVerifier
-from rewards.instructions import InstructionsVerifier
-from rewards.json_schema import JsonSchemaVerifier
 from rewards.judged_length import CosineLengthVerifier, GroupLengthVerifier
-from rewards.language import LanguageVerifier
-from rewards.length import LengthVerifier
-from rewards.math_answer import MathAnswerVerifier
-from rewards.number import NumberVerifier
-from rewards.random_control import RandomVerifier
-from rewards.reasoning_gym_task import ReasoningGymVerifier
-from rewards.repetition import RepetitionVerifier
+from rewards.judges import JUDGES, make_from
 from rewards.verdict import Verifier
 
-VERIFIERS: dict[str, Callable[..., Verifier]] = {
-    "number": NumberVerifier,
-    "math_answer": MathAnswerVerifier,
-    "code_tests": CodeTestsVerifier,
-    "countdown": CountdownVerifier,
-    "format": FormatVerifier,
-    "length": LengthVerifier,
-    "cosine_length": CosineLengthVerifier,
-    "group_length": GroupLengthVerifier,
-    "repetition": RepetitionVerifier,
-    "language": LanguageVerifier,
-    "json_schema": JsonSchemaVerifier,
-    "instructions": InstructionsVerifier,
-    "reasoning_gym": ReasoningGymVerifier,
-    "random": RandomVerifier,
-}
+
+def _all() -> Iterator[tuple[str, Callable[..., Verifier]]]:
+    """Those that take another verifier's verdict stand beside the length that they are kinds of."""
+    for name, maker in JUDGES.items():
+        yield name, maker
+        if name == "length":
+            yield "cosine_length", CosineLengthVerifier
+            yield "group_length", GroupLengthVerifier
+
+
+VERIFIERS: dict[str, Callable[..., Verifier]] = dict(_all())
 
 
 def make_verifier(name: str, **args: object) -> Verifier:
@@ -44,27 +26,4 @@ def make_verifier(name: str, **args: object) -> Verifier:
         ValueError: no verifier has the name, it takes no such argument, lacks one, or refuses a value; the message
             says which, what is allowed, and the nearest match.
     """
-    if name not in VERIFIERS:
-        raise ValueError(f"no verifier is named {name!r}: {_allowed(name, VERIFIERS)}")
-    parameters = inspect.signature(VERIFIERS[name]).parameters
-    named = {key: each for key, each in parameters.items() if each.kind is not inspect.Parameter.VAR_KEYWORD}
-    for key in args:
-        if key not in named and len(named) == len(parameters):  # else it is for the judge, which looks at it itself
-            raise ValueError(f"verifier {name!r} takes no argument {key!r}: {_allowed(key, named)}")
-    for key, parameter in named.items():
-        if parameter.default is inspect.Parameter.empty and key not in args:
-            raise ValueError(f"verifier {name!r} needs the argument {key!r}: {_allowed(key, named)}")
-    return VERIFIERS[name](**args)
-
-
-def with_workers(name: str, num_workers: int, args: Mapping[str, object]) -> dict[str, object]:
-    """``args``, and ``num_workers`` where the verifier of that name has processes and ``args`` do not say how many."""
-    takes_them = name in VERIFIERS and "num_workers" in inspect.signature(VERIFIERS[name]).parameters
-    return {"num_workers": num_workers, **args} if takes_them else dict(args)
-
-
-def _allowed(given: str, names: Iterable[str]) -> str:
-    names = list(names)
-    nearest = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest and nearest[0] != given else ""
-    return f"allowed are {', '.join(names)}{hint}"
+    return make_from(VERIFIERS, name, args)
