@@ -8,40 +8,18 @@ they are given.
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from grpo.datatypes import Completion, Prompt, ScoredCompletion
 from grpo.errors import RecipeError
+from grpo.judge import Judge, ScoringStats
 from grpo.recipe import Audit, Reward, Scoring
 from grpo.seeds import named_seed
 from rewards import VERIFIERS, PluginVerifier, installed_rewards, make_verifier
 from rewards.judges import with_workers
-from rewards.verdict import JointVerifier, Question, Status, Verdict, Verifier
+from rewards.verdict import Question, Status, Verdict, Verifier
 
 _SEED_RANGE = 2**63
-_Judged = tuple[list[Verdict], int]  # and how many were asked for twice
-
-
-@dataclass(slots=True)
-class ScoringStats:
-    """What a round of scoring took."""
-
-    seconds_waiting: float = 0.0  # spent in verdicts, or waiting for them, while nothing else went on here
-    seconds_busy: float = 0.0  # of all verifiers together
-    num_verdicts: int = 0
-    num_retried: int = 0
-    num_replaced: int = 0  # verifier processes killed or dead, and replaced
-    queue_depth: int = 0  # verdicts still owed when the last answer came in
-
-    def metrics(self) -> dict[str, float]:
-        return {
-            "time/score_s": self.seconds_waiting,
-            "verifier/per_second": self.num_verdicts / max(self.seconds_busy, 1e-9),
-            "verifier/queue_depth": self.queue_depth,
-            "verifier/retried": self.num_retried,
-            "verifier/replaced": self.num_replaced,
-        }
 
 
 class Scorer:
@@ -65,14 +43,14 @@ class Scorer:
         scoring = scoring or Scoring()
         self._rewards = tuple(rewards)
         self._seed = seed
-        self._judges: dict[str, _Judge] = {}
-        self._auditor: _Judge | None = None
+        self._judges: dict[str, Judge] = {}
+        self._auditor: Judge | None = None
         self._audit = scoring.audit
         self.stats = ScoringStats()
         for place, reward in enumerate(rewards):
-            self._judges[reward.label] = _Judge(make_reward(reward, scoring, key=f"rewards.{place}"))
+            self._judges[reward.label] = Judge(make_reward(reward, scoring, key=f"rewards.{place}"))
         if scoring.audit is not None:
-            self._auditor = _Judge(make_reward(_as_reward(scoring.audit), scoring, key="scoring.audit"))
+            self._auditor = Judge(make_reward(_as_reward(scoring.audit), scoring, key="scoring.audit"))
         is_read = any(isinstance(judge.verifier, PluginVerifier) for judge in self._all_judges())
         self._prompt_text = prompt_text if is_read else None  # decoding is work, and no other verifier reads it
 
@@ -169,7 +147,7 @@ class Scorer:
         return gate * total if applying else None
 
     def _audited(
-        self, auditor: "_Judge", scored: Sequence[ScoredCompletion], questions: Sequence[Question]
+        self, auditor: Judge, scored: Sequence[ScoredCompletion], questions: Sequence[Question]
     ) -> list[ScoredCompletion]:
         """A share of the passes, drawn by the seed and the answer, judged again by a stronger verifier."""
         completions = [member.completion for member in scored]
@@ -197,81 +175,8 @@ class Scorer:
             completion_ids=completion.token_ids.tolist(),
         )
 
-    def _all_judges(self) -> list["_Judge"]:
+    def _all_judges(self) -> list[Judge]:
         return [*self._judges.values(), *([self._auditor] if self._auditor else [])]
-
-
-@dataclass(slots=True)
-class _Judge:
-    """One verifier with the verdicts that it owes."""
-
-    verifier: Verifier
-    _threads: ThreadPoolExecutor | None = None
-    _pending: list[tuple[list[int], "Future[_Judged]"]] = field(default_factory=list)
-    _given: dict[int, Verdict] = field(default_factory=dict)
-    _num_retried: int = 0
-    _num_replaced: int = 0  # reported so far
-    _closed: bool = False
-
-    def __post_init__(self) -> None:
-        if self.verifier.placement != "inline":
-            pool = getattr(self.verifier, "pool", None)
-            num_threads = pool.num_workers if pool is not None else 1
-            self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=f"reward-{self.verifier.name}")
-
-    def ask(self, places: Sequence[int], completions: Sequence[Completion], questions: Sequence[Question]) -> None:
-        """Judge the completions at these places: now, or in a thread."""
-        places = list(places)
-        texts = [completions[place].text for place in places]
-        own = [questions[place] for place in places]
-        if self._threads is not None:
-            self._pending.append((places, self._threads.submit(self._judge, texts, own)))
-        else:
-            self._take(places, self._judge(texts, own))
-
-    def collect(self, stats: ScoringStats) -> dict[int, Verdict]:
-        """Every verdict asked for, by place; waits for those still owed, and adds to ``stats`` what they took."""
-        for places, future in self._pending:
-            self._take(places, future.result())
-        given, self._given = self._given, {}
-        self._pending = []
-        stats.num_verdicts += len(given)
-        stats.seconds_busy += sum(verdict.seconds for verdict in given.values())
-        stats.num_retried += self._num_retried
-        replaced = getattr(getattr(self.verifier, "pool", None), "num_replaced", 0)
-        stats.num_replaced += replaced - self._num_replaced
-        self._num_retried, self._num_replaced = 0, replaced
-        return given
-
-    @property
-    def num_pending(self) -> int:
-        return sum(not future.done() for _, future in self._pending)
-
-    def close(self) -> None:
-        self._closed = True
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        self.verifier.close()  # which ends what a thread still waits for
-
-    def _take(self, places: Sequence[int], judged: "_Judged") -> None:
-        verdicts, num_retried = judged
-        self._given.update(zip(places, verdicts, strict=True))
-        self._num_retried += num_retried
-
-    def _judge(self, texts: Sequence[str], questions: Sequence[Question]) -> "_Judged":
-        """The verdicts; those without a score are asked for once more, and the second ones stand."""
-        verdicts = self._verdicts(texts, questions)
-        num_unscored = sum(not verdict.status.has_score for verdict in verdicts)
-        if not num_unscored or self._closed:
-            return verdicts, 0
-        again = self._verdicts(texts, questions)
-        return [old if old.status.has_score else new for old, new in zip(verdicts, again, strict=True)], num_unscored
-
-    def _verdicts(self, texts: Sequence[str], questions: Sequence[Question]) -> list[Verdict]:
-        if self.verifier.scope == "sample":
-            return [self.verifier.verify(text, question) for text, question in zip(texts, questions, strict=True)]
-        joint: JointVerifier = self.verifier  # type: ignore[assignment]
-        return joint.verify_all(texts, questions)
 
 
 def make_reward(reward: Reward, scoring: Scoring, *, key: str) -> Verifier:
