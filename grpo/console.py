@@ -49,6 +49,7 @@ _ROWS = (
     ("mean answer length", re.compile(r"mean_length"), 1),
     ("share that reasons", re.compile(r"reasons"), 3),
     ("accuracy given reasoning", re.compile(r"accuracy_given_reasoning"), 3),
+    ("share that uses the tool", re.compile(r"uses_tool"), 3),
 )
 _PASS_AT_1 = re.compile(r"val-core/.+/acc/mean@\d+")
 

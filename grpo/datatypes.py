@@ -100,6 +100,11 @@ class Completion:
         return sum(len(segment.token_ids) for segment in self.segments)
 
     @property
+    def uses_tool(self) -> bool:
+        """Whether the environment answered: the policy called a tool and got its output."""
+        return any(segment.source == "environment" for segment in self.segments)
+
+    @property
     def version(self) -> int:
         """The oldest version that wrote any of it."""
         return min(segment.version for segment in self.segments)

@@ -24,7 +24,8 @@ class Evaluation:
     ``values`` has, by name, ``pass@k`` and ``maj@k``, ``mean_length`` (tokens), ``reasons`` (the share of answers with
     text between <think> and </think>), ``accuracy_given_reasoning`` (NaN where no answer reasons), ``clipped`` (the
     share cut off at the longest length) and ``unscored`` (the share of answers whose verifier failed: they leave
-    every other statistic). ``intervals`` has the 95% bootstrap interval over problems of each.
+    every other statistic); with a tool also ``uses_tool``, the share of answers that called it and got its output.
+    ``intervals`` has the 95% bootstrap interval over problems of each.
     """
 
     num_problems: int
@@ -141,7 +142,9 @@ def summarize(answers: Sequence[Sequence[ScoredCompletion]], *, accuracy: str, s
     num_samples = len(answers[0])
     tallies = [_tally(members, accuracy, num_samples) for members in answers]
     if not _has_votes(answers, accuracy):
-        tallies = [{name: pair for name, pair in tally.items() if not name.startswith("maj@")} for tally in tallies]
+        tallies = [_without("maj@", tally) for tally in tallies]
+    if not any(member.completion.uses_tool for members in answers for member in members):
+        tallies = [_without("uses_tool", tally) for tally in tallies]
     num_unscored = sum(int(tally["unscored"][0]) for tally in tallies)
     if num_unscored == len(answers) * num_samples:
         reason = answers[0][0].verdicts[accuracy].reason
@@ -199,8 +202,13 @@ def _tally(members: Sequence[ScoredCompletion], accuracy: str, num_samples: int)
     tally["reasons"] = (sum(reasons), left)
     tally["accuracy_given_reasoning"] = (sum(map(min, correct, reasons)), sum(reasons))
     tally["clipped"] = (sum(clipped), left)
+    tally["uses_tool"] = (sum(member.completion.uses_tool for member in scored), left)
     tally["unscored"] = (len(members) - left, len(members))
     return tally
+
+
+def _without(prefix: str, tally: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    return {name: pair for name, pair in tally.items() if not name.startswith(prefix)}
 
 
 def has_reasoning(text: str) -> bool:

@@ -106,6 +106,7 @@ METRICS = (
     Metric("val-aux/{source}/clipped", "share", "Share of held-out answers cut off at max_completion_length."),
     Metric("val-aux/{source}/reasons", "share", "Share of held-out answers with text inside their think tags."),
     Metric("val-aux/{source}/accuracy_given_reasoning", "share", "Accuracy of the held-out answers that reason."),
+    Metric("val-aux/{source}/uses_tool", "share", "Share of held-out answers that called the tool and got its output."),
     Metric("val-aux/{source}/unscored", "share", "Share of held-out answers whose verifier failed."),
     # seconds, rates and memory: all that may differ between two runs of one seed
     Metric("step_time", "seconds", "Wall clock of the step, evaluation and checkpoint apart."),

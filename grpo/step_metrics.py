@@ -25,9 +25,8 @@ def sampling_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "completions/clipped_ratio": float(np.mean([m.completion.finish_reason == "length" for m in members])),
         "frac_reward_zero_std": float(np.mean([not has_variance(group.rewards_G) for group in groups])),
     }
-    uses_tool = [any(segment.source == "environment" for segment in m.completion.segments) for m in members]
-    if any(uses_tool):
-        metrics["tool/use_rate"] = float(np.mean(uses_tool))
+    if any(m.completion.uses_tool for m in members):
+        metrics["tool/use_rate"] = float(np.mean([m.completion.uses_tool for m in members]))
     rewards = np.array([member.reward for member in members if member.reward is not None])
     if len(rewards):
         metrics["reward"] = float(rewards.mean())

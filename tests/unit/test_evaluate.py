@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -306,3 +307,14 @@ def test_an_evaluation_survives_strict_json() -> None:
     assert again.to_json() == evaluation.to_json()
     assert again.intervals["pass@1"] == evaluation.intervals["pass@1"]
     assert math.isnan(again.values["accuracy_given_reasoning"])
+
+
+def test_tool_use_is_a_share_of_the_answers_and_left_out_where_nobody_calls() -> None:
+    prompt = Prompt(problem=Problem(problem_id="a", question="", reference="4"), token_ids=(1,), ordinal=0)
+    plain = make_completion(prompt, 0, "4", 9)
+    output = Segment(
+        token_ids=np.array([7]), behavior_logprobs=np.zeros(1, np.float32), version=0, source="environment"
+    )
+    called = replace(plain, sample_index=1, segments=(*plain.segments, output))
+    assert summarize([[judge(plain), judge(called)]], accuracy="number", seed=0).values["uses_tool"] == 0.5
+    assert "uses_tool" not in summarize([[judge(plain)]], accuracy="number", seed=0).values
