@@ -1,9 +1,12 @@
-"""Runs every attack in one tier, as whoever starts it: ``python -m tests.sandbox.run_attacks TIER [NAME ...]``.
+"""Runs every attack in one tier, as whoever starts it: ``python -m tests.sandbox.run_attacks TIER HOW [NAME ...]``.
+
+HOW is ``here``, or ``http`` through a server of ours and its client.
 
 One line of JSON for each: how it ended, whether it got through, what it got hold of, and whether the sandbox was alive
 and right afterwards. A process of its own, so that the attacks can be run as an ordinary user, too.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -14,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rewards.remote import RemoteSandbox
 from rewards.sandbox import Outcome, RunStatus, Sandbox, SandboxLimits
+from rewards.sandbox_server import SandboxServer
 from tests.sandbox.attacks import ATTACKS, ESCAPED, X86_64_ONLY, Attack
 
 WAITS = ("sleeps", "stops_itself", "waits_on_input")  # nothing but wall time ends these
@@ -80,35 +85,64 @@ def descendants() -> list[int]:
     return sorted(found)
 
 
-def run(sandbox: Sandbox, attack: Attack, around: Surroundings) -> dict[str, Any]:
-    code = around.fill_in(attack.code)
+class Here:
+    """Programs run in this process' sandbox."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+
+    def ask(self, code: str, *, script: bool, limits: SandboxLimits) -> tuple[Outcome, object]:
+        """How it ended, and what it gave for 6 and 7."""
+        if script:
+            outcome = self.sandbox.run(code, stdin="6 7", limits=limits)
+            return outcome, outcome.stdout.strip()
+        outcome = self.sandbox.call(code, "solve", [6, 7], limits=limits)
+        return outcome, outcome.value
+
+
+class OverHttp(Here):
+    """The same through a server: it runs scripts only, so that a call prints what it gave."""
+
+    def __init__(self, server: SandboxServer) -> None:
+        super().__init__(server._sandbox)
+        self._client = RemoteSandbox(server.url)
+
+    def ask(self, code: str, *, script: bool, limits: SandboxLimits) -> tuple[Outcome, object]:
+        outcome = self._client.run(code if script else f"{code}\nprint(solve(6, 7))", stdin="6 7", limits=limits)
+        return outcome, outcome.stdout.strip()
+
+
+def run(target: Here, attack: Attack, around: Surroundings) -> dict[str, Any]:
     limits = PATIENT if attack.name in WAITS else QUICK
-    if attack.script:
-        outcome = sandbox.run(code, stdin="6 7", limits=limits)
-        through = outcome.status is RunStatus.FINISHED and outcome.stdout.strip() == around.answer
-    else:
-        outcome = sandbox.call(code, "solve", [6, 7], limits=limits)
-        through = outcome.status is RunStatus.FINISHED and bool(outcome.value == around.answer)
+    outcome, given = target.ask(around.fill_in(attack.code), script=attack.script, limits=limits)
     survivors = [pid for pid in descendants() if pid not in around.processes]
-    after = sandbox.call("def solve(a, b): return a * b", "solve", [6, 7], limits=QUICK)
+    _, after = target.ask("def solve(a, b): return a * b", script=False, limits=QUICK)
     return {
         "name": attack.name,
         "status": outcome.status.value,
         "error": outcome.error,
-        "passed": through,
+        "passed": outcome.status is RunStatus.FINISHED and bool(given == around.answer),
         "leaks": around.leaks(outcome),
         "survivors": survivors,
-        "right_after": after.value == 42 and sandbox.pids == around.launchers,
+        "right_after": str(after) == "42" and target.sandbox.pids == around.launchers,
         "cpu_s": outcome.cpu_s,
     }
 
 
-def main(tier: int, names: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder, Sandbox(tier=tier) as sandbox:
+def main(tier: int, how: str, names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        target: Here
+        if how == "http":
+            server = SandboxServer(port=0, tier=tier)
+            stack.callback(server.stop)
+            server.start()
+            target = OverHttp(server)
+        else:
+            target = Here(stack.enter_context(Sandbox(tier=tier)))
         around = Surroundings(Path(folder))
-        around.processes, around.launchers = descendants(), sandbox.pids
+        around.processes, around.launchers = descendants(), target.sandbox.pids
         for attack in _chosen(names):
-            print(json.dumps(run(sandbox, attack, around)), flush=True)
+            print(json.dumps(run(target, attack, around)), flush=True)
 
 
 def _chosen(names: list[str]) -> Iterator[Attack]:
@@ -138,4 +172,4 @@ def _was_reached(listener: socket.socket) -> bool:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
