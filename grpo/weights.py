@@ -77,7 +77,7 @@ class Learner(Protocol):
 
 
 class Engine(Protocol):
-    """What the engine offers."""
+    """What the engine offers. One of several replicas has ``replicas``: the weights go to all, and each is proven."""
 
     @property
     def version(self) -> int: ...
@@ -112,7 +112,7 @@ class Publisher:
         self._learner, self._engine, self._probes, self._exact = learner, engine, tuple(probes), exact
         self.tolerance = FP32_TOLERANCE
         if not exact:
-            margin = BF16_MARGIN * max(map(self._probe_difference, self._probes))
+            margin = BF16_MARGIN * max(self._probe_difference(r, p) for r in self._replicas() for p in self._probes)
             self.tolerance = min(max(BF16_FLOOR, margin), BF16_CEILING)
 
     def publish(self, version: int) -> Publication:
@@ -136,15 +136,18 @@ class Publisher:
         if not sent:  # the engine never asked: what should have arrived is still ours to name
             sent = {name: fingerprint(tensor) for name, tensor in self._learner.named_tensors()}
         self._check_receipt(receipt, sent, version)
-        difference, near_tie = self._check_probe(receipt, version)
+        proofs = [self._check_probe(replica, receipt, version) for replica in self._replicas()]
         return Publication(
             version=version,
             num_tensors=len(sent),
             num_bytes=num_bytes,
-            probe_difference=difference,
-            near_tie=near_tie,
+            probe_difference=max(difference for difference, _ in proofs),
+            near_tie=any(near_tie for _, near_tie in proofs),
             seconds=time.perf_counter() - started,
         )
+
+    def _replicas(self) -> "Sequence[Engine]":
+        return getattr(self._engine, "replicas", (self._engine,))
 
     def _check_receipt(self, receipt: Receipt, sent: Mapping[str, str], version: int) -> None:
         held = receipt.version if receipt.version != version else self._engine.version
@@ -162,14 +165,14 @@ class Publisher:
                 "the engine holds another version", tensor=next(iter(sent)), version_sent=version, version_held=held
             )
 
-    def _check_probe(self, receipt: Receipt, version: int) -> tuple[float, bool]:
+    def _check_probe(self, engine: Engine, receipt: Receipt, version: int) -> tuple[float, bool]:
         """The difference that counted, and whether a near-tie of experts set the first probe aside."""
-        difference = self._probe_difference(self._probes[0])
+        difference = self._probe_difference(engine, self._probes[0])
         if difference <= self.tolerance:
             return difference, False
         others = []
         if self._learner.router_margin(self._probes[0]) < ROUTER_TIE:
-            others = [self._probe_difference(probe) for probe in self._probes[1:]]
+            others = [self._probe_difference(engine, probe) for probe in self._probes[1:]]
         if others and all(other <= self.tolerance for other in others):  # a NaN fails too
             return max(others), True
         suspect = next(iter(receipt.repacked), next(iter(receipt.hashes)))
@@ -178,10 +181,10 @@ class Publisher:
             f"{self.tolerance:.3g}): the engine processed a tensor wrongly after loading; first suspect, "
             f"of {len(receipt.repacked)} that it repacks"
         )
-        raise PublishError(message, tensor=suspect, version_sent=version, version_held=self._engine.version)
+        raise PublishError(message, tensor=suspect, version_sent=version, version_held=engine.version)
 
-    def _probe_difference(self, probe: Sequence[int]) -> float:
-        ours, theirs = self._learner.score(probe), self._engine.score(probe)
+    def _probe_difference(self, engine: Engine, probe: Sequence[int]) -> float:
+        ours, theirs = self._learner.score(probe), engine.score(probe)
         differences = np.abs(ours - theirs)
         if self._exact:
             return float((differences / np.maximum(1.0, np.abs(ours))).max())  # rounding grows with the size

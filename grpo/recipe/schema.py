@@ -76,6 +76,8 @@ class Scoring(Section):
 
 class Rollout(Section):
     engine: Literal["vllm", "transformers"] = "vllm"
+    num_engines: NonNegativeInt = 0  # replicas in processes of their own, among which groups are shared; 0: in process
+    tensor_parallel: PositiveInt = 1  # GPUs of one engine
     engine_dtype: Literal["float32", "bfloat16"] | None = None  # absent: the learner's
     kv_cache_gb: PositiveFloat = 1.0  # CPU: GiB of KV cache
     gpu_memory_utilization: Share = 0.4  # GPU: share of the memory that the engine takes
@@ -122,6 +124,21 @@ class Learner(Section):
     gradient_checkpointing: bool = False
 
 
+class Parallel(Section):
+    """How the learner's processes share the work; their number is the product of the sizes."""
+
+    replicate: PositiveInt = 1  # data parallel, each with all parameters
+    shard: PositiveInt = 1  # data parallel, each with a shard of the parameters (FSDP2)
+    tensor: PositiveInt = 1  # each with some heads and some columns of every product
+    expert: PositiveInt = 1  # 1, or tensor: each of those processes has some experts whole, not a slice of each
+    context: PositiveInt = 1  # each with a stretch of every packed row
+    pipeline: PositiveInt = 1  # each with some layers
+
+    @property
+    def num_processes(self) -> int:
+        return self.replicate * self.shard * self.tensor * self.context * self.pipeline
+
+
 class Evaluation(Section):
     every: NonNegativeInt = 0  # steps; 0 evaluates only at both ends
     num_samples: PositiveInt = 16  # answers per held-out problem
@@ -155,6 +172,7 @@ class Recipe(Section):
     rollout: Rollout
     algorithm: Algorithm = Algorithm()
     learner: Learner
+    parallel: Parallel = Parallel()
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()

@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "loss": COMMON,
     "models": COMMON,
     "precision": set(),
+    "processes": set(),
     "python_tool": {"rewards"},
     "failure_watch": COMMON,
     "buffer": COMMON,
@@ -49,8 +50,8 @@ ALLOWED: dict[str, set[str]] = {
     "memory": COMMON | {"model_shape"},
     "tiny_base": {"arithmetic"},
     # the stages
-    "engine": COMMON | {"weights"},  # only the names in FROM_WEIGHTS
-    "learner": COMMON | {"packing", "loss", "advantages"},
+    "engine": COMMON | {"weights", "processes"},  # only the names in FROM_WEIGHTS
+    "learner": COMMON | {"packing", "loss", "advantages", "processes"},
     "rollout": COMMON | {"engine", "prompts", "advantages"},
     "evaluate": COMMON | {"engine", "prompts", "estimators", "scoring", "rewards"},
     # the loop, and what only it uses
@@ -64,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
     "launch": COMMON
     | {"trainer", "rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "engine", "prompts", "data"}
     | {"scoring", "models", "precision", "python_tool", "rewards", "model_shape", "check", "run_folder"}
-    | {"run_state", "console"},
+    | {"run_state", "console", "processes"},
     "check": COMMON | {"memory", "model_shape", "scoring", "generators", "sources"},
     "reward_trial": COMMON | {"scoring", "rewards"},
     "doctor": {"rewards"},

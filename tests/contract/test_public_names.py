@@ -33,7 +33,8 @@ data.num_held_out data.on_bad_reference
 rewards.N.name rewards.N.fn rewards.N.weight rewards.N.gate rewards.N.args
 scoring.num_workers scoring.cpu_s scoring.deadline_s scoring.memory_mb scoring.concurrency
 scoring.audit.name scoring.audit.fn scoring.audit.args scoring.audit.share
-rollout.engine rollout.engine_dtype rollout.kv_cache_gb rollout.gpu_memory_utilization rollout.max_num_seqs
+rollout.engine rollout.num_engines rollout.tensor_parallel
+rollout.engine_dtype rollout.kv_cache_gb rollout.gpu_memory_utilization rollout.max_num_seqs
 rollout.compile rollout.problems_per_step rollout.num_generations rollout.max_prompt_length
 rollout.max_completion_length rollout.temperature rollout.top_p rollout.top_k rollout.stop rollout.tool
 rollout.max_tool_calls rollout.max_staleness rollout.max_refill_groups
@@ -43,6 +44,7 @@ algorithm.mask_truncated_completions algorithm.num_minibatches
 learner.dtype learner.learning_rate learner.lr_scheduler_type learner.warmup_steps learner.weight_decay
 learner.adam_beta1 learner.adam_beta2
 learner.max_grad_norm learner.row_tokens learner.gradient_checkpointing
+parallel.replicate parallel.shard parallel.tensor parallel.expert parallel.context parallel.pipeline
 evaluation.every evaluation.num_samples evaluation.temperature evaluation.top_p
 checkpoint.every checkpoint.keep
 log.wandb log.project log.transcripts_per_step
