@@ -1,5 +1,7 @@
 """One step of GRPO on the samples of a step: one optimizer update per minibatch."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -41,7 +43,13 @@ class Learner:
         algorithm = recipe.algorithm
         self.policy = policy
         max_updates = recipe.max_steps * algorithm.num_minibatches
-        self.optimizer = Optimizer(policy.model, recipe.learner, max_updates=max_updates, kept_in=policy.kept_in)
+        self.optimizer = Optimizer(
+            policy.model,
+            recipe.learner,
+            max_updates=max_updates,
+            kept_in=policy.kept_in,
+            layout=None if policy.mesh.is_alone else policy.layout,
+        )
         self.reference = policy.frozen_copy() if algorithm.beta else None
         self._recipe = recipe
         bypass = algorithm.old == "behavior"
@@ -57,15 +65,20 @@ class Learner:
     @torch.no_grad()
     def with_old_logprobs(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples with ``old_logprobs`` of the policy as it is now: call it at the version that sampled them."""
-        done = list(samples)
-        for row in self._pack(samples).rows if samples else ():
+        if not samples:
+            return []
+        done = [np.zeros(len(sample.token_ids_L), np.float32) for sample in samples]
+        found: list[tuple[Row, np.ndarray]] = []
+        for row in self._share(self._pack(samples)):
             with packed_rows(row.boundaries):
                 logprobs, _ = self.policy.token_logprobs(row, temperature=self._recipe.rollout.temperature)
             logprobs_T = np.zeros(len(row.token_ids_T), np.float32)
-            logprobs_T[row.loss_mask_T] = logprobs.cpu().numpy()
+            logprobs_T[self.policy.owned(row)] = logprobs.cpu().numpy()
+            found.append((row, logprobs_T))
+        for row, logprobs_T in itertools.chain.from_iterable(self.policy.mesh.gather(found)):
             for member, start, end in zip(row.members, row.boundaries, row.boundaries[1:], strict=False):
-                done[member] = replace(samples[member], old_logprobs_L=logprobs_T[start:end])
-        return done
+                done[member] += logprobs_T[start:end]  # of what other processes own, a row has zeros
+        return [replace(sample, old_logprobs_L=own) for sample, own in zip(samples, done, strict=True)]
 
     def step(self, samples: Sequence[Sample]) -> StepStats:
         """Update the policy on all samples of a step, in ``num_minibatches`` parts, in the order given.
@@ -93,10 +106,11 @@ class Learner:
     def _update(self, samples: Sequence[Sample]) -> "_Tally":
         batch = self._pack(samples)
         tally = _Tally(learning_rate=self.optimizer.learning_rate)
-        for row in batch.rows:
+        for row in self._share(batch):
             with packed_rows(row.boundaries):
                 self._accumulate_row(row, tally)
             self.optimizer.accumulate()
+        tally = _sum(self.policy.mesh.gather(tally))
         if not np.isfinite(tally.loss):
             raise NonFiniteError(f"the loss is {tally.loss} at update {self.optimizer.num_updates}")
         tally.grad_norm = self.optimizer.step()
@@ -130,15 +144,52 @@ class Learner:
         return logprobs
 
     def _loss_tokens(self, row: Row, values_T: np.ndarray) -> Tensor:
-        return torch.from_numpy(values_T[row.loss_mask_T]).to(self.policy.device, torch.float32)
+        return torch.from_numpy(values_T[self.policy.owned(row)]).to(self.policy.device, self.policy.loss_dtype)
+
+    def _share(self, batch: Batch) -> list[Row]:
+        """The rows that this process works on. All have equally many, because FSDP gathers parameters at every row:
+        a share that has fewer is made up with rows that weigh nothing."""
+        mesh = self.policy.mesh
+        shares = mesh.assign([_cost(row) for row in batch.rows])
+        rows = [batch.rows[index] for index in sorted(shares[mesh.share])]
+        return rows + [_IDLE] * (max(map(len, shares)) - len(rows))
 
     def _pack(self, samples: Sequence[Sample]) -> Batch:
         return pack(
             samples,
             self._recipe.algorithm.loss_type,
             max_completion_length=self._recipe.rollout.max_completion_length,
-            row_tokens=self._recipe.learner.row_tokens,
+            row_tokens=self._row_tokens([len(sample.token_ids_L) for sample in samples]),
         )
+
+    def _row_tokens(self, lengths: Sequence[int]) -> int:
+        """As the recipe says, or less, where that gives each share as many rows as the others."""
+        limit, num_shares = self._recipe.learner.row_tokens, self.policy.mesh.num_shares
+        if num_shares == 1:
+            return limit
+        num_rows = num_shares * math.ceil(sum(lengths) / limit / num_shares)
+        room = sum(lengths) / num_rows + sum(lengths) / len(lengths)  # for a row that no sample fills up exactly
+        return min(limit, max(math.ceil(room), *lengths))
+
+
+def _cost(row: Row) -> float:
+    """In tokens: attention grows with the square of each sample's length; at 8,000 tokens it costs about as much as
+    all else of a token."""
+    lengths = np.diff(row.boundaries)
+    return float(lengths.sum() + (lengths**2).sum() / 8192)
+
+
+_IDLE = Row(
+    members=(),
+    boundaries=(0, 2),
+    token_ids_T=np.zeros(2, np.int64),
+    position_ids_T=np.arange(2),
+    loss_mask_T=np.zeros(2, bool),
+    weights_T=np.zeros(2),
+    advantages_T=np.zeros(2),
+    behavior_logprobs_T=np.zeros(2, np.float32),
+    old_logprobs_T=None,
+)
 
 
 @dataclass(slots=True)
@@ -157,13 +208,28 @@ class _Tally:
 
     def add(self, row: Row, loss: float, terms: Terms, entropy_N: Tensor, difference_N: Tensor) -> None:
         self.loss += loss
-        self.num_tokens += len(row.token_ids_T)
+        self.num_tokens += len(row.token_ids_T) if row.members else 0
         self.entropy += float(entropy_N.sum())
         if terms.kl_N is not None:
             self.kl = (self.kl or 0.0) + float(terms.kl_N.sum())
         self.clipped_low += int(terms.clipped_low_N.sum())
         self.clipped_high += int(terms.clipped_high_N.sum())
         self.differences.append(difference_N.cpu().numpy())
+
+
+def _sum(tallies: Sequence[_Tally]) -> _Tally:
+    """Of one update, over the processes that had a share in it."""
+    kls = [tally.kl for tally in tallies if tally.kl is not None]
+    return _Tally(
+        learning_rate=tallies[0].learning_rate,
+        loss=sum(tally.loss for tally in tallies),
+        num_tokens=sum(tally.num_tokens for tally in tallies),
+        entropy=sum(tally.entropy for tally in tallies),
+        kl=sum(kls) if kls else None,
+        clipped_low=sum(tally.clipped_low for tally in tallies),
+        clipped_high=sum(tally.clipped_high for tally in tallies),
+        differences=[part for tally in tallies for part in tally.differences],
+    )
 
 
 def _summarize(tallies: Sequence[_Tally]) -> StepStats:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from grpo.errors import NonFiniteError
+from grpo.learner.layout import Layout, local
 from grpo.recipe import Learner
 
 
@@ -18,15 +20,28 @@ class Optimizer:
     """
 
     def __init__(
-        self, model: nn.Module, settings: Learner, *, max_updates: int, kept_in: torch.dtype | None = None
+        self,
+        model: nn.Module,
+        settings: Learner,
+        *,
+        max_updates: int,
+        kept_in: torch.dtype | None = None,
+        layout: Layout | None = None,
     ) -> None:
-        """``kept_in``: what parameters are rounded to after each update; absent: the format that they are in."""
+        """
+        Args:
+            kept_in: what parameters are rounded to after each update; absent: the format that they are in.
+            layout: of several processes, what this one has; it steps on its own parts alone.
+        """
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._parameters = named
         self._kept_in = kept_in
-        own_master = kept_in in (None, torch.float32)
+        self._layout = layout
+        exact = (torch.float32, torch.float64)
+        is_exact = kept_in in (None, *exact)
+        self._apart = {name for name, p in named.items() if not (is_exact and p.dtype in exact)}
         self._masters = {
-            name: p if own_master and p.dtype == torch.float32 else p.detach().to(torch.float32, copy=True)
+            name: local(p.detach()).to(torch.float32, copy=True) if name in self._apart else _own_part(p)
             for name, p in named.items()
         }
         for master in self._masters.values():
@@ -59,11 +74,12 @@ class Optimizer:
             master = self._masters[name]
             if parameter is master or parameter.grad is None:
                 continue
-            if master.grad is None or parameter.dtype == torch.float32:  # fp32 gradients add up where they are
-                master.grad = parameter.grad.float()
+            gradient = local(parameter.grad)
+            if master.grad is None or parameter.dtype == master.dtype:  # fp32 gradients add up where they are
+                master.grad = gradient.to(master.dtype)
             else:
-                master.grad += parameter.grad
-            if parameter.dtype != torch.float32:
+                master.grad += gradient
+            if parameter.dtype != master.dtype:
                 parameter.grad = None
 
     @torch.no_grad()
@@ -73,7 +89,7 @@ class Optimizer:
         Raises:
             NonFiniteError: the norm is not a number; no parameter has changed.
         """
-        norm = nn.utils.clip_grad_norm_(self._masters.values(), self._settings.max_grad_norm).item()
+        norm = self._clip()
         if not norm < float("inf"):
             self._clear_gradients()
             raise NonFiniteError(f"the gradient norm is {norm} at update {self.num_updates}; no weight was changed")
@@ -82,10 +98,23 @@ class Optimizer:
         self._adamw.step()
         self._clear_gradients()
         for name, parameter in self._parameters.items():
-            if parameter is not self._masters[name]:
-                parameter.copy_(self._masters[name].to(self._kept_in or parameter.dtype))
+            if name in self._apart:
+                local(parameter).copy_(self._masters[name].to(self._kept_in or parameter.dtype))
         self.num_updates += 1
         return norm
+
+    def _clip(self) -> float:
+        """The norm of the gradient before clipping, over all processes."""
+        if self._layout is None:
+            return float(nn.utils.clip_grad_norm_(self._masters.values(), self._settings.max_grad_norm))
+        for master in self._masters.values():
+            if master.grad is None:  # no row of this process' came near it, but others' may have
+                master.grad = torch.zeros_like(master)
+        gradients = {name: master.grad for name, master in self._masters.items() if master.grad is not None}
+        self._layout.sum_gradients(gradients)
+        norm = self._layout.norm(gradients)
+        nn.utils.clip_grads_with_norm_(self._masters.values(), self._settings.max_grad_norm, norm)
+        return float(norm)
 
     def _clear_gradients(self) -> None:
         self._adamw.zero_grad(set_to_none=True)
@@ -96,22 +125,36 @@ class Optimizer:
         """What a resumed run needs beyond the parameters: separate master copies, and both moments, by name."""
         found: dict[str, Tensor] = {}
         for name, master in self._masters.items():
-            if master is not self._parameters[name]:
-                found[f"master/{name}"] = master.detach()
+            if name in self._apart:
+                found[f"master/{name}"] = self._whole(name, master.detach())
             for key, value in self._adamw.state.get(master, {}).items():
-                found[f"{key}/{name}"] = value.detach()
+                found[f"{key}/{name}"] = self._whole(name, value.detach())
         return found
+
+    def _whole(self, name: str, value: Tensor) -> Tensor:
+        """``step`` is a number, and the same everywhere."""
+        return value if self._layout is None or value.ndim == 0 else self._layout.whole(name, value)
+
+    def _part(self, name: str, value: Tensor) -> Tensor:
+        return value if self._layout is None or value.ndim == 0 else self._layout.part(name, value)
 
     @torch.no_grad()
     def load_tensors(self, tensors: Mapping[str, Tensor], num_updates: int) -> None:
         """Take back what ``tensors`` gave, over a model whose parameters are those of the same moment."""
         self.num_updates = num_updates
         for name, master in self._masters.items():
-            if master is not self._parameters[name]:
-                master.copy_(tensors[f"master/{name}"])
+            if name in self._apart:
+                master.copy_(self._part(name, tensors[f"master/{name}"]))
             state = {key: tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
             self._adamw.state[master] = {
-                key: value.to(master.device, copy=True) for key, value in state.items() if value is not None
+                key: self._part(name, value).to(master.device, copy=True)
+                for key, value in state.items()
+                if value is not None
             }
             if not self._adamw.state[master]:
                 del self._adamw.state[master]  # never updated
+
+
+def _own_part(parameter: nn.Parameter) -> Tensor:
+    """What of a parameter is in this process' memory: itself, or its shard."""
+    return local(parameter.detach()) if isinstance(parameter, DTensor) else parameter

@@ -4,8 +4,9 @@ Shapes: T packed tokens, N loss tokens among them, H hidden size, V vocabulary.
 """
 
 import copy
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ from transformers.core_model_loading import revert_weight_conversion
 from grpo.datatypes import Row
 from grpo.errors import ModelError
 from grpo.learner.attention import PACKED, packed_rows, recomputation_contexts
+from grpo.learner.layout import Layout, load_parts, local, save_by_layer
+from grpo.learner.mesh import ALONE, Mesh
 
 LOGITS_AT_ONCE = 2**24  # elements of one chunk of logits: 64 MiB in fp32
 HEAD_CHECK_TOLERANCE = 1e-2
@@ -33,12 +36,29 @@ class Policy:
         ModelError: the folder or id holds no causal language model that transformers can load.
     """
 
-    def __init__(self, model: PreTrainedModel, kept_in: torch.dtype | None = None) -> None:
-        """``kept_in``: the format whose values the weights are, where that is not what they are computed with."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        kept_in: torch.dtype | None = None,
+        mesh: Mesh = ALONE,
+        reload: Callable[[], "Policy"] | None = None,
+    ) -> None:
+        """
+        Args:
+            kept_in: the format whose values the weights are, where that is not what they are computed with.
+            mesh: of several processes, where this one stands: ``model`` is its part.
+            reload: loads another one like it.
+        """
         self.model = model
         self.kept_in = kept_in or model.dtype
+        self.mesh = mesh
+        self.layout = Layout(model, mesh)
         self.head = cast(nn.Module, model.get_output_embeddings())
-        self._check_head()
+        self._reload = reload
+        if mesh.is_alone:
+            self._check_head()
+        else:  # FSDP gathers a module's parameters when the module itself is called: see ``_within_model``
+            model.forward = _call
 
     @classmethod
     def load(
@@ -49,41 +69,59 @@ class Policy:
         device: str,
         arithmetic: torch.dtype | None = None,
         gradient_checkpointing: bool = False,
+        mesh: Mesh = ALONE,
     ) -> "Policy":
-        """Weights rounded to ``dtype``, computed with in ``arithmetic`` (absent: the same)."""
+        """Weights rounded to ``dtype``, computed with in ``arithmetic`` (absent: the same); on a mesh, this part."""
         arithmetic = arithmetic or dtype
-        try:
-            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=arithmetic, attn_implementation=PACKED)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"model {path!r} cannot be loaded as a causal language model: {error}") from error
-        if arithmetic is not dtype:
-            for parameter in model.parameters():
-                parameter.data.copy_(parameter.data.to(dtype))
-        model.to(torch.device(device))
-        model.eval()  # no dropout: the learner must score as the engine samples
+        model: Any
+        if mesh.is_alone:
+            model = _load_whole(path, dtype=dtype, arithmetic=arithmetic, device=device)
+        else:
+            model = load_parts(path, mesh, dtype=dtype, arithmetic=arithmetic, device=device)
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": recomputation_contexts})
             model.train()
-        return cls(model, kept_in=dtype)
+        reload = functools.partial(cls.load, path, dtype=dtype, device=device, arithmetic=arithmetic, mesh=mesh)
+        return cls(model, dtype, mesh, reload)
 
     @property
     def device(self) -> torch.device:
         return self.model.device
 
+    @property
+    def loss_dtype(self) -> torch.dtype:
+        """What log-probabilities and losses are computed in: fp32, or what the model has where that is more."""
+        return torch.promote_types(self.model.dtype, torch.float32)
+
     def frozen_copy(self) -> "Policy":
         """A reference policy: the weights as they are now, without gradient."""
-        return Policy(copy.deepcopy(self.model).requires_grad_(False).eval(), self.kept_in)
+        if self.mesh.is_alone:
+            return Policy(copy.deepcopy(self.model).requires_grad_(False).eval(), self.kept_in)
+        assert self._reload is not None, "a part of a model comes from a checkpoint"
+        other = self._reload()
+        other.model.requires_grad_(False)
+        other.copy_from(self)
+        return other
 
     def copy_from(self, other: "Policy") -> None:
         """Take over another policy's weights."""
-        self.model.load_state_dict(other.model.state_dict())
+        with torch.no_grad():
+            for ours, theirs in zip(self.model.parameters(), other.model.parameters(), strict=True):
+                local(ours).copy_(local(theirs))
+
+    def owned(self, row: Row) -> npt.NDArray[np.bool_]:
+        """The loss tokens of a row that this process answers for, shape (T,): all, unless a row is shared out."""
+        return row.loss_mask_T
 
     def token_logprobs(self, row: Row, *, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probability (with gradient) and entropy (without) of each loss token of a packed row, both (N,) fp32.
 
-        Must run within ``packed_rows(row.boundaries)``.
+        Must run within ``packed_rows(row.boundaries)``. On a mesh, of the loss tokens that this process owns.
         """
-        targets = torch.from_numpy(np.flatnonzero(row.loss_mask_T)).to(self.device)
+        return cast(tuple[Tensor, Tensor], self._within_model(self._token_logprobs, row, temperature))
+
+    def _token_logprobs(self, row: Row, temperature: float) -> tuple[Tensor, Tensor]:
+        targets = torch.from_numpy(np.flatnonzero(self.owned(row))).to(self.device)
         token_ids = torch.from_numpy(row.token_ids_T).to(self.device)
         positions = torch.from_numpy(row.position_ids_T).to(self.device)
         hidden_TH = self._hidden(token_ids, positions)
@@ -92,11 +130,13 @@ class Policy:
     @torch.no_grad()
     def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Log-probabilities at temperature 1 of tokens 1..L-1 given those before; shape (L-1,)."""
+        return cast(npt.NDArray[np.float32], self._within_model(self._score, token_ids).cpu().numpy())
+
+    def _score(self, token_ids: Sequence[int]) -> Tensor:
         ids = torch.tensor(token_ids, device=self.device)
         with packed_rows((0, len(ids))):
             hidden_LH = self._hidden(ids, torch.arange(len(ids), device=self.device))
-        logprobs, _ = self._logprobs_of(hidden_LH[:-1], ids[1:], 1.0)
-        return cast(npt.NDArray[np.float32], logprobs.cpu().numpy())
+        return self._logprobs_of(hidden_LH[:-1], ids[1:], 1.0)[0]
 
     @torch.no_grad()
     def router_margin(self, token_ids: Sequence[int]) -> float:
@@ -107,6 +147,9 @@ class Policy:
         num_active = getattr(self.model.config, "num_experts_per_tok", None)
         if num_active is None:
             return math.inf
+        return cast(float, self._within_model(self._router_margin, token_ids, num_active))
+
+    def _router_margin(self, token_ids: Sequence[int], num_active: int) -> float:
         ids = torch.tensor(token_ids, device=self.device)
         with packed_rows((0, len(ids))):
             output = self.model.base_model(
@@ -123,13 +166,20 @@ class Policy:
 
     @torch.no_grad()
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every weight under its checkpoint name, layer by layer: experts one by one, a tied head included."""
+        """Every weight under its checkpoint name, layer by layer: experts one by one, a tied head included.
+
+        On a mesh all processes must go through it together; each gets the whole of one layer at a time.
+        """
         state = self.model.state_dict()  # lists a tied head under its own name too
         for group in _by_layer(state):
-            yield from revert_weight_conversion(self.model, {name: state[name] for name in group}).items()
+            whole = {name: self.layout.whole(name, state[name]) for name in group}
+            yield from revert_weight_conversion(self.model, whole).items()
 
     def save(self, folder: Path) -> None:
         """Write the model as transformers and ``vllm serve`` load it, in the format that it is kept in."""
+        if not self.mesh.is_alone:
+            save_by_layer(self.named_tensors(), self.model, folder, self.kept_in, writes=self.mesh.rank == 0)
+            return
         computed_in = self.model.dtype
         self._cast(self.kept_in)  # which loses nothing: their values are of that format
         try:
@@ -141,6 +191,10 @@ class Policy:
         """Parameters alone: buffers, such as rotary frequencies, would lose digits on the way."""
         for parameter in self.model.parameters():
             parameter.data = parameter.data.to(dtype)
+
+    def _within_model(self, function: Callable[..., Any], *args: object) -> Any:
+        """Call the function while the model's own parameters (embedding, norm, head) are there as a whole."""
+        return function(*args) if self.mesh.is_alone else self.model(function, *args)
 
     def _hidden(self, token_ids_T: Tensor, positions_T: Tensor) -> Tensor:
         output = self.model.base_model(
@@ -165,7 +219,7 @@ class Policy:
         return torch.cat(logprobs), torch.cat(entropies)
 
     def _head_logprobs(self, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        logits_NV = self.head(hidden_NH).float() / temperature
+        logits_NV = self.head(hidden_NH).to(self.loss_dtype) / temperature
         logprobs = -functional.cross_entropy(logits_NV, targets_N, reduction="none")
         with torch.no_grad():
             distribution = torch.log_softmax(logits_NV, dim=-1)
@@ -184,6 +238,22 @@ class Policy:
                 f"{type(self.model).__name__} changes its logits after the output embedding (scaling or a cap), "
                 "which the learner does not reproduce: use a model of another architecture"
             )
+
+
+def _call(function: Callable[..., Any], *args: object) -> Any:
+    return function(*args)
+
+
+def _load_whole(path: str, *, dtype: torch.dtype, arithmetic: torch.dtype, device: str) -> PreTrainedModel:
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=arithmetic, attn_implementation=PACKED)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {path!r} cannot be loaded as a causal language model: {error}") from error
+    if arithmetic is not dtype:
+        for parameter in model.parameters():
+            parameter.data.copy_(parameter.data.to(dtype))
+    model.to(torch.device(device))
+    return cast(PreTrainedModel, model.eval())  # no dropout: the learner must score as the engine samples
 
 
 def _by_layer(names: Sequence[str] | dict[str, Tensor]) -> Iterator[list[str]]:

@@ -1,0 +1,237 @@
+"""Which part of each parameter this process has: built up from a checkpoint part by part, put together again by name.
+
+A decoder layer is read, cut for the tensor dimension and sharded before the next one is read, so that no process ever
+holds the whole model. What is shared out over ``shard`` is a DTensor of FSDP2's (arXiv 2304.11277), cut in rows.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from accelerate import init_empty_weights
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from grpo.errors import ModelError
+from grpo.learner.attention import PACKED
+from grpo.learner.mesh import Mesh
+from grpo.learner.tensor import connect_parts, cut_of, is_partial
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe")  # whose parts are known by name
+_INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
+_HEAD = "lm_head.weight"
+_FILE_BYTES = 1 << 30
+
+
+def load_parts(path: str, mesh: Mesh, *, dtype: torch.dtype, arithmetic: torch.dtype, device: str) -> PreTrainedModel:
+    """This process' parts of a checkpoint, their values rounded to ``dtype`` and computed with in ``arithmetic``.
+
+    Raises:
+        ModelError: there is no such checkpoint, or its family is not one whose parts are known.
+    """
+    folder = Path(path) if Path(path).is_dir() else Path(snapshot_download(path, allow_patterns=["*.json", "*.safe*"]))
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type not in FAMILIES:
+        raise ModelError(
+            f"model {path!r} is a {config.model_type}, of which the learner cannot take a part: with sizes other than "
+            f"1 under 'parallel', use one of {', '.join(FAMILIES)}, or set them to 1"
+        )
+    with init_empty_weights(include_buffers=False):
+        model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED, dtype=arithmetic)
+    model.tie_weights()
+    reader = _Reader(folder)
+    for name, unit in (*_layers(model), ("", model)):
+        _fill(unit, name, reader, mesh, dtype=dtype, arithmetic=arithmetic, device=device)
+        if name and mesh.size("tensor") > 1:
+            connect_parts(unit, mesh)
+        if mesh.size("shard") > 1:
+            _shard(unit, mesh)
+    model.to(torch.device(device))  # buffers
+    _check_sharded(model, mesh)
+    return cast(PreTrainedModel, model.eval())
+
+
+def _layers(model: Any) -> Iterator[tuple[str, nn.Module]]:
+    prefix = f"{model.base_model_prefix}.layers."
+    for index, layer in enumerate(model.base_model.layers):
+        yield f"{prefix}{index}.", layer
+
+
+def _fill(
+    unit: nn.Module,
+    prefix: str,
+    reader: "_Reader",
+    mesh: Mesh,
+    *,
+    dtype: torch.dtype,
+    arithmetic: torch.dtype,
+    device: str,
+) -> None:
+    """Replace what has no memory yet; a tied parameter stays one."""
+    filled: dict[nn.Parameter, nn.Parameter] = {}
+    for path, module in unit.named_modules():
+        for own, parameter in module._parameters.items():
+            if parameter is None or not parameter.is_meta:
+                continue
+            if parameter not in filled:
+                name = prefix + (f"{path}." if path else "") + own
+                whole, cut = reader.read(name), cut_of(name, mesh)
+                part = whole if cut is None else cut.part(whole, mesh.at("tensor"), mesh.size("tensor"))
+                filled[parameter] = nn.Parameter(part.to(dtype).to(arithmetic).to(device, copy=True))
+            module._parameters[own] = filled[parameter]
+
+
+def _shard(unit: nn.Module, mesh: Mesh) -> None:
+    assert mesh.devices is not None
+    sharded: FSDPModule = fully_shard(unit, mesh=mesh.devices["shard"])
+    sharded.set_gradient_divide_factor(1.0)  # the loss is a sum over all shares, so its gradient is one, too
+    sharded.set_force_sum_reduction_for_comms(True)  # gloo has no other
+
+
+def _check_sharded(model: nn.Module, mesh: Mesh) -> None:
+    """Sharding that silently did nothing costs memory that nobody planned."""
+    for name, parameter in model.named_parameters():
+        if mesh.size("shard") > 1 and not isinstance(parameter, DTensor):
+            raise ModelError(f"parallel.shard = {mesh.size('shard')}, but the parameter {name} was not sharded")
+
+
+class Layout:
+    """What this process has of each parameter, and how to make one whole again."""
+
+    def __init__(self, model: nn.Module, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self._parameters = dict(model.named_parameters(remove_duplicate=False))
+
+    def whole(self, name: str, part: Tensor) -> Tensor:
+        """A parameter, or a value of the same shape (a moment, say), from every process' part; all must ask for it."""
+        parameter = self._parameters[name]
+        if isinstance(parameter, DTensor):
+            given = part if isinstance(part, DTensor) else _as_sharded(part, parameter)
+            part = given.full_tensor()
+        cut = cut_of(name, self.mesh)
+        if cut is None:
+            return part
+        parts = [torch.empty_like(part) for _ in range(self.mesh.size("tensor"))]
+        dist.all_gather(parts, part.contiguous(), group=self.mesh.group("tensor"))
+        return cut.whole(parts)
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """This process' part of a value of the parameter's shape."""
+        cut = cut_of(name, self.mesh)
+        part = whole if cut is None else cut.part(whole, self.mesh.at("tensor"), self.mesh.size("tensor"))
+        if not isinstance(self._parameters[name], DTensor):
+            return part
+        rows = part.chunk(self.mesh.size("shard"), 0)
+        at = self.mesh.at("shard")
+        return rows[at] if at < len(rows) else part[:0]
+
+    @torch.no_grad()
+    def sum_gradients(self, gradients: Mapping[str, Tensor]) -> None:
+        """Over all processes that saw other rows or other stretches of them; FSDP has summed over its shards."""
+        for name, gradient in gradients.items():
+            self.mesh.sum_(gradient, "replicate")
+            self.mesh.sum_(gradient, "context")
+            if is_partial(name):
+                self.mesh.sum_(gradient, "tensor")
+
+    @torch.no_grad()
+    def norm(self, gradients: Mapping[str, Tensor]) -> Tensor:
+        """Of the whole gradient: every element counted once, whoever has it."""
+        cut = [g for name, g in gradients.items() if cut_of(name, self.mesh) is not None]
+        same = [g for name, g in gradients.items() if cut_of(name, self.mesh) is None]
+        squares = self.mesh.sum_(_squares(cut), "tensor") + _squares(same)
+        return self.mesh.sum_(squares, "shard").sqrt()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part in this process' memory, as a plain tensor that shares it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _as_sharded(part: Tensor, like: DTensor) -> DTensor:
+    return DTensor.from_local(
+        part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+    )
+
+
+def _squares(gradients: Sequence[Tensor]) -> Tensor:
+    device = gradients[0].device if gradients else torch.device("cpu")
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for gradient in gradients:
+        total += gradient.double().square().sum()
+    return total
+
+
+class _Reader:
+    """Parameters by their names in the model, read from a checkpoint one at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        if (folder / _INDEX).exists():
+            self._files: dict[str, str] = json.loads((folder / _INDEX).read_text())["weight_map"]
+        elif (folder / _SINGLE).exists():
+            with safe_open(folder / _SINGLE, framework="pt") as file:
+                self._files = dict.fromkeys(file.keys(), _SINGLE)
+        else:
+            raise ModelError(f"model {str(folder)!r} has neither {_SINGLE} nor {_INDEX}: save it as safetensors")
+
+    def read(self, name: str) -> Tensor:
+        if name in self._files:
+            with safe_open(self._folder / self._files[name], framework="pt") as file:
+                return cast(Tensor, file.get_tensor(name))
+        experts, found, which = name.rpartition(".experts.")
+        if found:
+            return self._read_experts(f"{experts}{found}", which)
+        raise ModelError(f"the checkpoint {self._folder} has no tensor {name}")
+
+    def _read_experts(self, prefix: str, which: str) -> Tensor:
+        """transformers keeps a layer's experts in one tensor, checkpoints have them one by one."""
+        names = ("gate_proj", "up_proj") if which == "gate_up_proj" else ("down_proj",)
+        experts: list[Tensor] = []
+        while f"{prefix}{len(experts)}.{names[0]}.weight" in self._files:
+            experts.append(torch.cat([self.read(f"{prefix}{len(experts)}.{name}.weight") for name in names]))
+        if not experts:
+            raise ModelError(f"the checkpoint {self._folder} has no expert below {prefix}")
+        return torch.stack(experts)
+
+
+def save_by_layer(
+    tensors: Iterator[tuple[str, Tensor]], model: PreTrainedModel, folder: Path, dtype: torch.dtype, *, writes: bool
+) -> None:
+    """A checkpoint in Hugging Face's form, a file at a time, so that one file's tensors are in memory at most.
+
+    All processes go through ``tensors``; one ``writes``.
+    """
+    files: dict[str, str] = {}
+    held: dict[str, Tensor] = {}
+    total = 0
+
+    def write() -> None:
+        name = f"model-{len(set(files.values())) + 1:05}.safetensors"
+        save_file(held, folder / name, metadata={"format": "pt"})
+        files.update(dict.fromkeys(held, name))
+        held.clear()
+
+    for name, tensor in tensors:
+        if not writes or (name == _HEAD and model.config.tie_word_embeddings):
+            continue
+        held[name] = tensor.to(dtype).cpu().contiguous().clone()
+        total += held[name].nbytes
+        if sum(t.nbytes for t in held.values()) > _FILE_BYTES:
+            write()
+    if not writes:
+        return
+    write()
+    index = {"metadata": {"total_size": total}, "weight_map": files}
+    (folder / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    model.config.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
