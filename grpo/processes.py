@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_LAUNCHERS = ("RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "ACCELERATE_")
 _GRACE_S = 5.0
 _LAST_WORDS = 2000  # characters of a log's end that an obituary quotes
 _LOG_TAIL = 1 << 16  # bytes
@@ -48,7 +49,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, **(environment or {})},
+                env={**_own_environment(), **(environment or {})},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -99,13 +100,12 @@ class Child:
         return f"{self.name} (process {self.pid}) {how}" + (f". Its last words ({self.log}):\n{words}" if words else "")
 
     def end(self, grace_s: float = _GRACE_S) -> None:
-        """Close the connection, which asks it to end; kill what then goes on. Idempotent."""
+        """Close the connection, which asks it to end; then kill what goes on, be it what it started. Idempotent."""
         self.connection.close()
         deadline = time.monotonic() + grace_s
         while self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        if self.process.poll() is None:
-            self.kill()
+        self.kill()
 
     def kill(self) -> None:
         """At once, with all that it started itself."""
@@ -121,6 +121,11 @@ class Child:
             _, found, traceback = text.rpartition("Traceback (most recent call last)")
             return (found + traceback if found else text)[-_LAST_WORDS:]
         return ""
+
+
+def _own_environment() -> dict[str, str]:
+    """Without what a launcher (torchrun, accelerate) has told this process about itself."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
 
 
 def parent_connection() -> "Connection[Any, Any]":
