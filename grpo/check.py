@@ -5,8 +5,10 @@ from pathlib import Path
 
 from grpo.errors import DataError, RecipeError
 from grpo.generators import GENERATORS, make_generator
-from grpo.memory import GB, Account, account_for, what_must_give
-from grpo.model_shape import EXACT, ModelShape, read_shape
+from grpo.memory import device_of
+from grpo.model_shape import ModelShape, read_shape
+from grpo.parallel_sizes import check_parallel
+from grpo.plan import account_lines
 from grpo.recipe import Recipe, to_yaml
 from grpo.scoring import Scorer
 from grpo.sources import FILE_SUFFIXES
@@ -17,11 +19,13 @@ def report(recipe: Recipe) -> str:
 
     Raises:
         ModelError: ``model`` names a folder that holds no model.
-        RecipeError: the longest sample is longer than the model's window, or a reward refuses its arguments.
+        RecipeError: sizes under ``parallel`` do not divide the model or the GPUs; the longest sample is longer than
+            the model's window; a reward refuses its arguments.
         DataError: a generator refuses its arguments, or a data file is missing.
     """
     _check_arguments(recipe)
     shape = read_shape(recipe.model)
+    check_parallel(recipe, shape)
     if shape is not None:
         check_window(recipe, shape)
     sections = {
@@ -130,36 +134,7 @@ def _memory(recipe: Recipe, shape: ModelShape | None) -> Iterator[str]:
             f"(`hf download {recipe.model} config.json`), or name a local folder"
         )
         return
-    exactness = "" if shape.model_type in EXACT else f" (an estimate: {shape.model_type!r} is no family counted here)"
-    yield f"{recipe.model}: {shape.num_parameters:,} parameters{exactness}"
-    account = account_for(recipe, shape)
-    if recipe.num_gpus:
-        yield f"on each of {_count(recipe.num_gpus, 'GPU')}: learner fully sharded, engine tensor-parallel"
-    width = max(len(part.name) for part in account.parts)
-    for part in account.parts:
-        yield f"  {part.name:{width}}  {_gb(part.num_bytes)}  {part.formula}"
-    yield f"  {'total':{width}}  {_gb(account.total)}  of {_gb(account.capacity).strip()}"
-    yield f"the engine's cache holds {account.kv_tokens:,} tokens; the longest sample has {account.longest:,}"
-    yield from _verdict(recipe, shape, account)
-
-
-def _verdict(recipe: Recipe, shape: ModelShape, account: Account) -> Iterator[str]:
-    where = "80 GB per GPU" if recipe.num_gpus else "this machine's memory"
-    if account.fits:
-        yield f"fits in {where}"
-        return
-    reason = (
-        f"{_gb(account.total - account.capacity).strip()} too much"
-        if account.total > account.capacity
-        else "the engine's cache cannot hold one sample of the greatest length"
-    )
-    yield f"DOES NOT FIT in {where}: {reason}"
-    overrides, then = what_must_give(recipe, shape)
-    if then.fits:
-        yield f"fits with {' '.join(overrides)} ({_gb(then.total).strip()})"
-    else:
-        tried = f" (with {' '.join(overrides)} it is {_gb(then.total).strip()})" if overrides else ""
-        yield f"no setting makes room{tried}: use a smaller model or a larger machine"
+    yield from account_lines(recipe, shape, device_of(recipe))
 
 
 def _notes(recipe: Recipe) -> Iterator[str]:
@@ -175,15 +150,9 @@ def _notes(recipe: Recipe) -> Iterator[str]:
             yield "and nothing corrects for that difference: consider old=recompute with importance_sampling_correction"
     elif learner.dtype == "bfloat16" and not algorithm.importance_sampling_correction:
         yield "bfloat16 engine and learner disagree a little: importance_sampling_correction=true corrects for it"
-    if recipe.num_gpus > 1:
-        yield f"num_gpus={recipe.num_gpus}: planned for, but this version runs one process on at most one GPU"
     if any(reward.name == "random" for reward in recipe.rewards):
         yield "the reward 'random' is a control: a run with it must not improve"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _gb(num_bytes: float) -> str:
-    return f"{num_bytes / GB:8.2f} GB"

@@ -1,4 +1,4 @@
-"""The command line: ``grpo`` train, eval, check, reward test, sandbox serve, doctor.
+"""The command line: ``grpo`` train, eval, check, plan, launch slurm, reward test, sandbox serve, doctor.
 
 Exit codes: 0 done, 1 the run cannot go on, 2 something for the user to mend, 130 interrupted. torch and vLLM are
 imported inside the commands that need them, after the recipe has been checked.
@@ -28,6 +28,8 @@ app = typer.Typer(
 
 reward_app = typer.Typer(help="Reward functions.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
+launch_app = typer.Typer(help="Job scripts that start a run on several nodes.", no_args_is_help=True)
+app.add_typer(launch_app, name="launch")
 sandbox_app = typer.Typer(help="The sandbox for programs that a model wrote.", no_args_is_help=True)
 app.add_typer(sandbox_app, name="sandbox")
 
@@ -87,6 +89,51 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = Fa
         from grpo.check import report
 
         typer.echo(report(load_recipe(recipe, overrides or [])))
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    gpus: Annotated[str, typer.Option("--gpus", help="Such as 8xH100 or 2x24GB; cpu: this machine.")] = "cpu",
+    debug: Debug = False,
+) -> None:
+    """Say what memory a recipe needs on given GPUs, part by part, and what to change where it does not fit."""
+    with reported(debug=debug, interrupted="Nothing was planned."):
+        from grpo.plan import report
+
+        typer.echo(report(load_recipe(recipe, overrides or []), gpus))
+
+
+@launch_app.command("slurm")
+def launch_slurm(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    nodes: Annotated[int, typer.Option("--nodes")] = 1,
+    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node")] = 8,
+    time: Annotated[str, typer.Option("--time", help="The job's limit: HH:MM:SS or D-HH:MM:SS.")] = "24:00:00",
+    save_s: Annotated[int, typer.Option("--save-s", help="Seconds before it at which the run saves.")] = 600,
+    partition: Annotated[str | None, typer.Option("--partition")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print a job script for sbatch that trains a recipe on several nodes, and resumes when it is started again."""
+    with reported(debug=debug, interrupted="No script was made."):
+        from grpo.slurm import job_script
+
+        changes = list(overrides or [])
+        resolved = load_recipe(recipe, changes)
+        typer.echo(
+            job_script(
+                recipe,
+                changes,
+                resolved,
+                nodes=nodes,
+                gpus_per_node=gpus_per_node,
+                time=time,
+                save_s=save_s,
+                partition=partition,
+            )
+        )
 
 
 @reward_app.command("test")

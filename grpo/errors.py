@@ -10,6 +10,7 @@
         ├── PublishError               new weights did not provably reach the engine
         ├── VerifierError              too many answers could not be scored
         ├── EngineError                the engine refused or lost a request
+        ├── LearnerError               one of the learner's processes failed, or was not heard of in time
         ├── NonFiniteError             a loss or gradient is not a number
         └── CheckpointError            a checkpoint could not be written or read
 
@@ -64,6 +65,10 @@ class VerifierError(RunError):
 
 
 class EngineError(RunError):
+    pass
+
+
+class LearnerError(RunError):
     pass
 
 

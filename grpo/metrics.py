@@ -98,6 +98,10 @@ METRICS = (
     Metric("publish/near_tie", "flag", "1 where a near-tie of experts set the first probe aside; the others agreed."),
     Metric("publish/num_tensors", "tensors", "Tensors of the last publish, each proven to have arrived."),
     Metric("publish/num_bytes", "bytes", "Bytes of the last publish."),
+    Metric("publish/bytes_per_second", "bytes/s", "From the learner into every replica, the slowest one's end counts."),
+    Metric("engine/replicas", "replicas", "Engines in processes of their own that take part."),
+    Metric("engine/restarts", "replicas", "Replicas that died and were started again in the step."),
+    Metric("engine/imbalance", "ratio", "Longest over mean time that a replica sampled in the step."),
     # held-out problems
     Metric("val-core/{source}/acc/mean@{n}", "share", "pass@1: mean accuracy over n answers per held-out problem."),
     Metric("val-core/{source}/acc/best@{n}", "share", "pass@n: chance that one of n answers is right, unbiased."),

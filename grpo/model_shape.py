@@ -75,12 +75,6 @@ class ModelShape:
         router = self.num_experts * hidden
         return attention + router + max(1, self.num_experts) * 3 * hidden * self.intermediate_size + 2 * hidden
 
-    @property
-    def activations_per_token(self) -> int:
-        """Numbers that one layer keeps of one token for the backward pass, about: norms, attention, gated MLP."""
-        attention = self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads)
-        return 6 * self.hidden_size + attention + 4 * self.intermediate_size * max(1, self.experts_per_token)
-
     def kv_bytes_per_token(self, item_bytes: int, num_shards: int = 1) -> int:
         """Keys and values of one token on one shard; a shard holds a whole head at least."""
         heads = -(-self.num_kv_heads // num_shards)

@@ -17,14 +17,18 @@ def check_together(recipe: Recipe) -> None:
         RecipeError: the first contradiction found.
     """
     _check_batch(recipe)
+    _check_processes(recipe)
     _check_sampling(recipe)
     _check_algorithm(recipe)
     _check_rewards(recipe)
     _check_data(recipe)
 
 
-# without making it another run
-MAY_CHANGE = ("max_steps", "output_dir", "log.", "checkpoint.", "evaluation.", "scoring.")
+# without making it another run; on how many processes it goes on, too, to the rounding of sums
+MAY_CHANGE = (
+    *("max_steps", "output_dir", "log.", "checkpoint.", "evaluation.", "scoring."),
+    *("num_gpus", "parallel.", "rollout.num_engines", "rollout.tensor_parallel"),
+)
 
 
 def check_resumable(before: Recipe, now: Recipe) -> None:
@@ -89,6 +93,41 @@ def _check_batch(recipe: Recipe) -> None:
             "must be 0 or 1: the engine and the learner take turns in one process, so one rollout at most is ahead",
             "Use 1 to sample one step ahead, 0 to stay on-policy.",
         )
+
+
+def _check_processes(recipe: Recipe) -> None:
+    rollout, parallel = recipe.rollout, recipe.parallel
+    if rollout.engine == "transformers" and rollout.num_engines:
+        raise RecipeError(
+            "rollout.num_engines",
+            rollout.num_engines,
+            "must be 0 with rollout.engine=transformers, which samples from the learner's own weights in its process",
+            "Set rollout.num_engines=0, or rollout.engine=vllm.",
+        )
+    if parallel.num_processes > 1 and not rollout.num_engines:
+        raise RecipeError(
+            "rollout.num_engines",
+            0,
+            f"must be at least 1 with {parallel.num_processes} learner processes: an engine within one of them would "
+            "take their process group for its own",
+            "Set rollout.num_engines=1, or more.",
+        )
+    if parallel.expert not in (1, parallel.tensor):
+        raise RecipeError(
+            "parallel.expert",
+            parallel.expert,
+            f"must be 1 or parallel.tensor ({parallel.tensor}): the processes that share a layer share its experts",
+            f"Set parallel.expert={parallel.tensor}, or both to another size.",
+        )
+    for name in ("shard", "context"):
+        if parallel.pipeline > 1 and getattr(parallel, name) > 1:
+            raise RecipeError(
+                f"parallel.{name}",
+                getattr(parallel, name),
+                f"does not go with parallel.pipeline ({parallel.pipeline}): a stage's rows come and go in another "
+                "order than parameters or keys are gathered in",
+                f"Set parallel.{name}=1 or parallel.pipeline=1; replicate and tensor go with pipeline.",
+            )
 
 
 def _check_sampling(recipe: Recipe) -> None:

@@ -133,6 +133,7 @@ class Parallel(Section):
     expert: PositiveInt = 1  # 1, or tensor: each of those processes has some experts whole, not a slice of each
     context: PositiveInt = 1  # each with a stretch of every packed row
     pipeline: PositiveInt = 1  # each with some layers
+    timeout_s: PositiveFloat = 600.0  # how long one process waits for another within a step
 
     @property
     def num_processes(self) -> int:

@@ -47,7 +47,10 @@ ALLOWED: dict[str, set[str]] = {
     "data": COMMON | {"generators", "sources"},
     "prompts": COMMON | {"models"},
     "model_shape": COMMON | {"models"},
-    "memory": COMMON | {"model_shape"},
+    "parallel_sizes": COMMON | {"model_shape"},
+    "memory": COMMON | {"model_shape", "parallel_sizes"},
+    "plan": COMMON | {"memory", "model_shape", "parallel_sizes"},
+    "slurm": COMMON | {"parallel_sizes"},
     "tiny_base": {"arithmetic"},
     # the stages
     "engine": COMMON | {"weights", "processes"},  # only the names in FROM_WEIGHTS
@@ -64,12 +67,14 @@ ALLOWED: dict[str, set[str]] = {
     # the way in
     "launch": COMMON
     | {"trainer", "rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "engine", "prompts", "data"}
-    | {"scoring", "models", "precision", "python_tool", "rewards", "model_shape", "check", "run_folder"}
-    | {"run_state", "console", "processes"},
-    "check": COMMON | {"memory", "model_shape", "scoring", "generators", "sources"},
+    | {"scoring", "models", "rewards", "model_shape", "check", "run_folder", "run_state", "console", "assembly"}
+    | {"parallel_sizes"},
+    "assembly": COMMON | {"learner", "engine", "crew", "models", "precision", "prompts", "python_tool", "rewards"},
+    "crew": COMMON | {"learner", "processes"},
+    "check": COMMON | {"memory", "model_shape", "parallel_sizes", "plan", "scoring", "generators", "sources"},
     "reward_trial": COMMON | {"scoring", "rewards"},
     "doctor": {"rewards"},
-    "cli": COMMON | {"launch", "check", "reward_trial", "doctor", "rewards"},
+    "cli": COMMON | {"launch", "check", "plan", "slurm", "reward_trial", "doctor", "rewards"},
     # of its own
     "rewards": set(),
     "__init__": set(),
@@ -77,7 +82,10 @@ ALLOWED: dict[str, set[str]] = {
 
 FROM_WEIGHTS = {"Receipt", "Tensors", "fingerprint"}  # the one edge between engine, learner and weights
 VLLM_ROOM = ROOT / "grpo" / "engine" / "vllm_engine"
-WITHOUT_TORCH = ("rewards", "recipe", "errors", "seeds", "datatypes", "model_shape", "memory", "check", "generators")
+WITHOUT_TORCH = (
+    *("rewards", "recipe", "errors", "seeds", "datatypes", "model_shape", "memory", "check", "generators"),
+    *("parallel_sizes", "plan", "slurm"),
+)
 
 MODULES = sorted([*(ROOT / "grpo").rglob("*.py"), *(ROOT / "rewards").rglob("*.py")])
 

@@ -45,6 +45,7 @@ learner.dtype learner.learning_rate learner.lr_scheduler_type learner.warmup_ste
 learner.adam_beta1 learner.adam_beta2
 learner.max_grad_norm learner.row_tokens learner.gradient_checkpointing
 parallel.replicate parallel.shard parallel.tensor parallel.expert parallel.context parallel.pipeline
+parallel.timeout_s
 evaluation.every evaluation.num_samples evaluation.temperature evaluation.top_p
 checkpoint.every checkpoint.keep
 log.wandb log.project log.transcripts_per_step

@@ -69,7 +69,7 @@ def test_check_reports_all_of_it_and_imports_nothing_heavy(recipe_file: Path) ->
     *report, imported = done.stdout.splitlines()
     assert json.loads(imported) == []
     assert [line for line in report if line.startswith("# ")][:4] == ["# recipe", "# batch", "# evaluation", "# memory"]
-    assert any(line.strip().startswith("total") for line in report)
+    assert any(line.strip().startswith("at the fullest moment") for line in report)
 
 
 def test_r1_zero_has_the_papers_hyperparameters() -> None:

@@ -1,0 +1,164 @@
+"""The plan as text, and sizes that cannot be."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from grpo.errors import ModelError, RecipeError, UserError
+from grpo.model_shape import read_shape
+from grpo.parallel_sizes import check_parallel
+from grpo.plan import report
+from grpo.recipe import Recipe, parse_recipe
+
+QWEN, SMOLLM2 = "Qwen/Qwen3-30B-A3B-Base", "HuggingFaceTB/SmolLM2-135M-Instruct"
+ENGINES = ("rollout.num_engines=2", "rollout.gpu_memory_utilization=0.9")
+TEXT = """
+model: MODEL
+max_steps: 1
+output_dir: runs/x
+template: qa
+data: {train: {path: arithmetic}}
+rewards: [{name: number}]
+rollout: {problems_per_step: 4, num_generations: 8, max_prompt_length: 64, max_completion_length: 64}
+learner: {learning_rate: 1e-4}
+"""
+
+
+def recipe(model: str, *overrides: str) -> Recipe:
+    return parse_recipe(TEXT.replace("MODEL", model), overrides)
+
+
+def test_every_process_has_its_parts_and_they_add_up() -> None:
+    text = report(recipe(QWEN, "learner.dtype=bfloat16", "parallel.shard=6", *ENGINES), "8xH200")
+    assert text.startswith(f"{QWEN}: 30,532,122,624 parameters\non 8 x H200 (141 GB): 6 learner processes (shard 6)")
+    assert "engine: on each of 2 GPUs\n" in text
+    other = text.split("learner: on each of 6 GPUs\n")[1].split("\n\n")[0].splitlines()
+    sizes = {line.split("  ")[1].strip(): float(line.split(" GB")[0].split()[-1]) for line in other}
+    learning = [line for line in other if "(while publishing)" not in line][:-1]
+    total = sum(float(line.split(" GB")[0].split()[-1]) for line in learning)
+    assert sizes["at the fullest moment"] == pytest.approx(total, abs=0.06)
+
+
+def test_what_fits_is_said_with_the_longest_row() -> None:
+    text = report(recipe(SMOLLM2), "1xL4")
+    found = re.search(r"largest learner.row_tokens that fits: ([\d,]+)", text)
+    assert found is not None
+    largest = int(found[1].replace(",", ""))
+    assert f"largest learner.row_tokens that fits: {largest:,}" in report(
+        recipe(SMOLLM2, f"learner.row_tokens={largest}"), "1xL4"
+    )
+    assert "fits in 24 GB per GPU, with " in text
+    assert "DOES NOT FIT" in report(recipe(SMOLLM2, f"learner.row_tokens={largest + 256}"), "1xL4")
+
+
+def test_what_does_not_fit_comes_with_overrides_that_fit() -> None:
+    own = ("learner.dtype=bfloat16", "parallel.shard=6", *ENGINES)
+    asked = recipe(QWEN, *own)
+    text = report(asked, "8xH100")
+    assert "DOES NOT FIT in 80 GB per GPU: " in text
+    found = re.search(r"^fits with (.*) \([\d.]+ GB\)$", text, re.MULTILINE)
+    assert found is not None
+    changed = recipe(QWEN, *own, *found[1].split())
+    assert "\nfits in 80 GB per GPU" in report(changed, f"{changed.num_gpus or 8}xH100")
+
+
+def test_where_nothing_helps_it_says_so() -> None:
+    text = report(recipe(QWEN), "1x1GB")
+    assert "no setting makes room" in text.splitlines()[-1]
+
+
+def test_separate_engines_and_this_machine() -> None:
+    text = report(recipe("tiny-base", "parallel.shard=2", "rollout.num_engines=2"), "cpu")
+    assert "on this machine: 2 learner processes (shard 2), 2 engines\n" in text
+    assert "learner: in each of 2 processes\n" in text
+    assert "engine: in each of 2 processes\n" in text
+    assert "shared memory of the machine\n" in text
+    assert "\nfits in this machine's " in text
+
+
+@pytest.mark.parametrize(
+    ("model", "gpus", "error"), [("no-owner/no-model", "8xH100", ModelError), ("tiny-base", "8xK80", UserError)]
+)
+def test_what_is_not_known_is_refused(
+    model: str, gpus: str, error: type[UserError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(error):
+        report(recipe(model), gpus)
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides", "key", "message"),
+    [
+        (
+            SMOLLM2,
+            ["parallel.tensor=2", *ENGINES],
+            "parallel.tensor",
+            "must divide the model's 9 attention heads. Use 1, say",
+        ),
+        (
+            QWEN,
+            ["parallel.tensor=8", *ENGINES],
+            "parallel.tensor",
+            "must divide the model's 4 key and value heads. Use 4, say",
+        ),
+        (SMOLLM2, ["parallel.expert=3", "parallel.tensor=3", *ENGINES], "parallel.expert", "has no experts"),
+        (
+            SMOLLM2,
+            ["parallel.pipeline=4", *ENGINES],
+            "parallel.pipeline",
+            "must divide the model's 30 layers. Use 3, say",
+        ),
+        (SMOLLM2, ["num_gpus=8"], "num_gpus", "1 for the learner .* Use parallel.shard=8, say"),
+        (
+            SMOLLM2,
+            ["num_gpus=8", "parallel.shard=16", "rollout.num_engines=1"],
+            "num_gpus",
+            r"16 for the learner \(shard 16\)",
+        ),
+        (
+            SMOLLM2,
+            ["num_gpus=9", "parallel.shard=2", "parallel.tensor=3", "rollout.num_engines=2"],
+            "num_gpus",
+            r"2 for engines \(2 x 1\) \+ 6 for the learner \(shard 2 x tensor 3\). Use num_gpus=8",
+        ),
+        (SMOLLM2, ["rollout.tensor_parallel=2"], "rollout.tensor_parallel", "must be 1 where rollout.num_engines is 0"),
+        (
+            SMOLLM2,
+            ["rollout.tensor_parallel=2", "rollout.num_engines=1"],
+            "rollout.tensor_parallel",
+            "9 attention heads",
+        ),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(model: str, overrides: list[str], key: str, message: str) -> None:
+    asked = recipe(model, *overrides)
+    with pytest.raises(RecipeError, match=message) as refused:
+        check_parallel(asked, read_shape(model))
+    assert refused.value.key == key
+
+
+def test_sizes_that_fit_pass() -> None:
+    sizes = ("parallel.shard=2", "parallel.tensor=4", "parallel.expert=4", "rollout.num_engines=1")
+    check_parallel(recipe(QWEN, *sizes, "rollout.tensor_parallel=8", "num_gpus=16"), read_shape(QWEN))
+    check_parallel(recipe(SMOLLM2, "parallel.pipeline=3", "parallel.replicate=5", *ENGINES), read_shape(SMOLLM2))
+    check_parallel(recipe("owner/unknown", "parallel.tensor=7", "num_gpus=9", *ENGINES), None)
+
+
+def test_a_family_whose_parts_are_not_known_stays_whole(tmp_path: Path) -> None:
+    config = (Path(__file__).parents[2] / "grpo" / "tiny_base" / "checkpoint" / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"qwen3_moe"', '"gpt_oss"'))
+    check_parallel(recipe(str(tmp_path)), read_shape(str(tmp_path)))
+    with pytest.raises(RecipeError, match="is a gpt_oss"):
+        check_parallel(recipe(str(tmp_path), "parallel.shard=2", *ENGINES), read_shape(str(tmp_path)))
+
+
+def test_a_plan_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, grpo.plan, grpo.slurm; print([m for m in ('torch', 'vllm', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
