@@ -13,12 +13,13 @@ convenience: what counts is read from the folders themselves.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 LATEST = "latest"
-TENSORS = "tensors.safetensors"
+TENSORS = "tensors.safetensors"  # and more of them, numbered, where one would grow past FILE_BYTES
+FILE_BYTES = 1 << 30
 STATE = "state.json"
 
 _NAME = re.compile(r"step-(\d{8,})")
@@ -155,8 +157,10 @@ def find_fault(checkpoint: Path) -> str | None:
     return None
 
 
-def save_state(folder: Path, tensors: Mapping[str, "torch.Tensor"], state: dict[str, Any]) -> None:
+def save_state(folder: Path, tensors: Iterable[tuple[str, "torch.Tensor"]], state: dict[str, Any]) -> None:
     """Write tensors of any dtype (safetensors) and a JSON state; ``load_state`` gives both back bit for bit.
+
+    Tensors may come from a generator: those of one file, about 1 GiB, are held at a time.
 
     Raises:
         TypeError: the state holds what JSON would change (a tuple, a key that is not text, an array).
@@ -165,20 +169,62 @@ def save_state(folder: Path, tensors: Mapping[str, "torch.Tensor"], state: dict[
 
     _check_survives_json(state, "state")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(_unshared(tensors)), folder / TENSORS)
+    held: dict[str, torch.Tensor] = {}
+    paths = _tensor_files(folder)
+    for name, tensor in _unshared(tensors):
+        if held and sum(other.nbytes for other in held.values()) + tensor.nbytes > FILE_BYTES:
+            save_file(held, next(paths))
+            held.clear()
+        held[name] = tensor
+    save_file(held, next(paths))
     (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
 
 
-def load_state(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+class StoredTensors(Mapping[str, "torch.Tensor"]):
+    """What ``save_state`` wrote, each tensor read when it is asked for; it travels to other processes as file names.
+
+    Raises:
+        OSError, SafetensorError: a file is missing or is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import safe_open
+
+        self._files: dict[str, Path] = {}
+        for number, path in enumerate(_tensor_files(folder)):
+            if number and not path.exists():
+                break
+            with safe_open(path, framework="pt") as file:
+                self._files |= dict.fromkeys(file.keys(), path)
+
+    def __getitem__(self, name: str) -> "torch.Tensor":
+        from safetensors import safe_open
+
+        with safe_open(self._files[name], framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(name)
+            return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _tensor_files(folder: Path) -> Iterator[Path]:
+    yield folder / TENSORS
+    for number in itertools.count(2):
+        yield folder / TENSORS.replace(".", f"-{number:05}.", 1)
+
+
+def load_state(folder: Path) -> tuple[Mapping[str, "torch.Tensor"], dict[str, Any]]:
     """What ``save_state`` wrote; tensors on the CPU.
 
     Raises:
         CheckpointError: a file is missing or cannot be read.
     """
-    from safetensors.torch import load_file
-
     try:
-        tensors = load_file(folder / TENSORS)
+        tensors = StoredTensors(folder)
         state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(
@@ -187,10 +233,10 @@ def load_state(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]
     return tensors, state
 
 
-def _unshared(tensors: Mapping[str, "torch.Tensor"]) -> Iterator[tuple[str, "torch.Tensor"]]:
+def _unshared(tensors: Iterable[tuple[str, "torch.Tensor"]]) -> Iterator[tuple[str, "torch.Tensor"]]:
     """Contiguous CPU tensors of which no two share memory, as safetensors asks."""
     seen: set[int] = set()
-    for name, tensor in tensors.items():
+    for name, tensor in tensors:
         own = tensor.detach().cpu().contiguous()
         storage = own.untyped_storage()
         if storage.data_ptr() in seen or storage.nbytes() != own.nbytes:

@@ -4,54 +4,71 @@ import contextlib
 import functools
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import transformers
 
+from grpo.assembly import (
+    arithmetic_of,
+    check_devices,
+    device_of,
+    engine_of,
+    is_exact,
+    learner_of,
+    origin_of,
+    window_of,
+)
 from grpo.buffer import Buffer
 from grpo.check import check_window
 from grpo.checkpoint import CheckpointStore, newest_complete
 from grpo.console import Console
 from grpo.data import Dataset, load_data
 from grpo.datatypes import Prompt
-from grpo.engine import make_engine
+from grpo.engine.fleet import EngineFleet
 from grpo.engine.protocol import Engine, Sampling
 from grpo.engine.tool_engine import ToolEngine
 from grpo.errors import UserError
 from grpo.evaluate import Evaluation, evaluate
-from grpo.learner import Learner, Policy
+from grpo.learner import Learner
+from grpo.learner.mesh import ALONE
+from grpo.learner.team import Membership, follow, join
 from grpo.metrics import JsonlSink, Metrics, Sink, WandbSink
 from grpo.model_shape import read_shape
 from grpo.models import resolve_model
-from grpo.precision import arithmetic_dtype
+from grpo.parallel_sizes import check_parallel
 from grpo.prompts import Prompts
-from grpo.python_tool import PythonTool
 from grpo.recipe import Recipe, check_resumable, parse_recipe, to_yaml
 from grpo.rollout import Rollout
 from grpo.run_folder import RECIPE, RunFolder
 from grpo.scoring import Scorer
 from grpo.trainer import Trainer
 from grpo.weights import Publisher
-from rewards.sandbox_program import SandboxUnavailableError
 
 NUM_PROBES, PROBE_TOKENS = 3, 128
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last: a job script's, which no launcher acts upon
 
 transformers.utils.logging.disable_progress_bar()  # loading and saving are told in the run's own words
 
 
-def train(recipe: Recipe, *, resume: bool) -> Evaluation:
-    """Run a recipe to its end; returns the evaluation after training.
+def train(recipe: Recipe, *, resume: bool) -> Evaluation | None:
+    """Run a recipe to its end; returns the evaluation after training, in the first of a launcher's processes.
 
     Raises:
         UserError: something to mend in the recipe, its data or this machine; no run folder is left behind.
         RunError: the run cannot go on; ``--resume`` goes on from its last checkpoint.
     """
-    _check_devices(recipe)
-    if (shape := read_shape(recipe.model)) is not None:
+    check_devices(recipe)
+    shape = read_shape(recipe.model)
+    check_parallel(recipe, shape)
+    if shape is not None:
         check_window(recipe, shape)
+    launched = Membership.from_launcher()
+    if launched is not None and launched.rank > 0:
+        follow(recipe, join(recipe, launched, device=device_of(recipe)))
+        return None
     with contextlib.ExitStack() as stack:
         prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
         scorer = _scorer(recipe, prompts)
@@ -65,20 +82,22 @@ def train(recipe: Recipe, *, resume: bool) -> Evaluation:
             check_resumable(parse_recipe((folder.path / RECIPE).read_text(encoding="utf-8")), recipe)
         folder.write_recipe(to_yaml(recipe))
         parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
-        with _model(recipe, prompts, checkpoint) as (policy, engine):
-            console = Console(recipe.max_steps, first_step=_step_of(checkpoint))
-            stack.callback(console.close)
-            _say_start(console, recipe, dataset, checkpoints, checkpoint, resume)
-            trainer = parts.trainer(policy, engine, folder, checkpoints, console)
-            stack.callback(trainer.metrics.close)
-            if checkpoint is not None:
-                trainer.restore(checkpoint)
-            elif resume:
-                folder.truncate({})
-            with _first_interrupt_stops(trainer):
-                after = trainer.train()
-            before = trainer.progress.before
-            console.summary(Evaluation.from_json(before) if before else None, after, folder.path)
+        console = Console(recipe.max_steps, first_step=_step_of(checkpoint))
+        stack.callback(console.close)
+        learner = stack.enter_context(learner_of(recipe, checkpoint, launched, logs=folder.logs))
+        source, module = origin_of(recipe, checkpoint).path, learner.policy.model
+        engine = stack.enter_context(engine_of(recipe, prompts, source, module, logs=folder.logs, report=console.say))
+        _say_start(console, recipe, dataset, checkpoints, checkpoint, resume)
+        trainer = parts.trainer(learner, engine, folder, checkpoints, console)
+        stack.callback(trainer.metrics.close)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        elif resume:
+            folder.truncate({})
+        with _first_interrupt_stops(trainer):
+            after = trainer.train()
+        before = trainer.progress.before
+        console.summary(Evaluation.from_json(before) if before else None, after, folder.path)
     return after
 
 
@@ -88,7 +107,7 @@ def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
     Raises:
         UserError: ``target`` is neither, or something in the recipe is to mend.
     """
-    _check_devices(recipe)
+    check_devices(recipe)
     report = functools.partial(print, "checkpoint passed over:", file=sys.stderr)
     folder = Path(target) / "checkpoints"
     checkpoint = newest_complete(folder, report) if folder.is_dir() else None
@@ -100,11 +119,13 @@ def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
         stack.callback(scorer.close)
         dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
         parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
-        if recipe.rollout.engine == "vllm":  # which loads the weights for itself
-            with _engine(recipe, prompts, resolve_model(model), None) as engine:
-                return parts.evaluate(engine)
-        with _model(recipe, prompts, None) as (_, engine):
-            return parts.evaluate(engine)
+        module = None  # vLLM loads the weights for itself
+        if recipe.rollout.engine == "transformers":
+            module = origin_of(recipe, None).load(ALONE).model
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        say = functools.partial(print, file=sys.stderr)
+        engine = stack.enter_context(engine_of(recipe, prompts, resolve_model(model), module, logs=logs, report=say))
+        return parts.evaluate(engine)
 
 
 def show_evaluation(evaluation: Evaluation, target: str) -> None:
@@ -122,10 +143,9 @@ class _Parts:
     scorer: Scorer
 
     def trainer(
-        self, policy: Policy, engine: Engine, folder: RunFolder, checkpoints: CheckpointStore, console: Console
+        self, learner: Learner, engine: Engine, folder: RunFolder, checkpoints: CheckpointStore, console: Console
     ) -> Trainer:
         recipe = self.recipe
-        learner = Learner(policy, recipe)
         sinks: list[Sink] = [JsonlSink(folder.metrics), console]
         if recipe.log.wandb != "off":
             sinks.append(
@@ -148,20 +168,20 @@ class _Parts:
                 max_steps=recipe.max_steps,
             ),
             learner=learner,
-            publisher=Publisher(policy, engine, self.probes(), exact=_is_exact(recipe)),
+            publisher=Publisher(learner, engine, self.probes(), exact=is_exact(recipe)),
             evaluate=lambda: self.evaluate(engine),
             source=self.dataset.held_out[0].source,
             take_side_metrics=lambda: self.take_side_metrics(engine),
-            save_model=lambda path: self.save_model(policy, path),
+            save_model=lambda path: self.save_model(learner, path),
             folder=folder,
             checkpoints=checkpoints,
             metrics=Metrics(sinks),
             console=console,
         )
 
-    def save_model(self, policy: Policy, path: Path) -> None:
+    def save_model(self, learner: Learner, path: Path) -> None:
         """Weights and tokenizer, as transformers and ``vllm serve`` load them."""
-        policy.save(path)
+        learner.save(path)
         self.prompts.save(path)
 
     def prompt_at(self, ordinal: int) -> Prompt:
@@ -210,67 +230,16 @@ class _Parts:
         metrics = self.scorer.take_stats().metrics()
         if isinstance(engine, ToolEngine):
             metrics |= engine.tool.take_metrics()
+        elif isinstance(engine, EngineFleet):
+            metrics |= engine.take_metrics()
         return metrics
 
     def probes(self) -> list[list[int]]:
         """Texts that both sides score to prove a publish: the first held-out prompts, end to end."""
         token_ids = [token for prompt in self.held_out_prompts() for token in prompt.token_ids]
-        length = min(PROBE_TOKENS, _window(self.recipe) - 1)
+        length = min(PROBE_TOKENS, window_of(self.recipe) - 1)
         starts = range(0, NUM_PROBES * length, length)
         return [token_ids[start : start + length] for start in starts if len(token_ids) > start + 1]
-
-
-@contextlib.contextmanager
-def _model(recipe: Recipe, prompts: Prompts, checkpoint: Path | None) -> Iterator[tuple[Policy, Engine]]:
-    """The learner's policy and an engine over the same weights."""
-    torch.manual_seed(recipe.seed)
-    source = str(checkpoint) if checkpoint else resolve_model(recipe.model)
-    policy = Policy.load(
-        source,
-        dtype=getattr(torch, recipe.learner.dtype),
-        arithmetic=_arithmetic(recipe),
-        device="cuda" if recipe.num_gpus else "cpu",
-        gradient_checkpointing=recipe.learner.gradient_checkpointing,
-    )
-    with _engine(recipe, prompts, source, policy.model) as engine:
-        yield policy, engine
-
-
-@contextlib.contextmanager
-def _engine(recipe: Recipe, prompts: Prompts, source: str, module: torch.nn.Module | None) -> Iterator[Engine]:
-    engine = make_engine(
-        model=source,
-        module=module,
-        rollout=recipe.rollout,
-        dtype=_engine_dtype(recipe),
-        max_model_len=_window(recipe),
-        decode=prompts.decode,
-        on_gpu=recipe.num_gpus > 0,
-        seed=recipe.seed,
-    )
-    if recipe.rollout.tool is not None:
-        engine = _with_tool(engine, recipe, prompts)
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-def _with_tool(engine: Engine, recipe: Recipe, prompts: Prompts) -> ToolEngine:
-    num_workers = recipe.scoring.num_workers
-    try:
-        tool = PythonTool(num_workers=num_workers)
-    except SandboxUnavailableError as error:
-        engine.close()
-        raise UserError(f"recipe key 'rollout.tool' = {recipe.rollout.tool!r}: {error}") from error
-    return ToolEngine(
-        engine,
-        tool,
-        encode=prompts.encode_text,
-        decode=prompts.decode,
-        max_calls=recipe.rollout.max_tool_calls,
-        num_threads=num_workers,
-    )
 
 
 @contextlib.contextmanager
@@ -296,7 +265,7 @@ def _first_interrupt_stops(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
         trainer.console.say("interrupted: finishing this step, then saving (Ctrl-C again ends at once, unsaved)")
 
-    previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, request_stop) for number in STOPPING}
     try:
         yield
     finally:
@@ -316,44 +285,11 @@ def _check_prompts(dataset: Dataset, prompts: Prompts) -> None:
         prompts.encode(dataset.train.problem(ordinal)[0], ordinal=ordinal, attempt=0)
 
 
-def _check_devices(recipe: Recipe) -> None:
-    available = torch.cuda.device_count()
-    if recipe.num_gpus > available:
-        raise UserError(
-            f"recipe key 'num_gpus' = {recipe.num_gpus}, and this machine has {available} that torch can use. Set "
-            f"num_gpus={available}, or run it where they are (`grpo check` says how much memory the recipe needs)"
-        )
-    if recipe.num_gpus > 1:
-        raise UserError(
-            f"recipe key 'num_gpus' = {recipe.num_gpus}: one process on at most one GPU is what this version runs. "
-            "Set num_gpus=1"
-        )
-
-
 def _scorer(recipe: Recipe, prompts: Prompts) -> Scorer:
     def prompt_text(prompt: Prompt) -> str:
         return prompts.decode(prompt.token_ids)
 
     return Scorer(recipe.rewards, recipe.scoring, seed=recipe.seed, prompt_text=prompt_text)
-
-
-def _window(recipe: Recipe) -> int:
-    """Tokens of the longest prompt with the longest answer."""
-    return recipe.rollout.max_prompt_length + recipe.rollout.max_completion_length
-
-
-def _is_exact(recipe: Recipe) -> bool:
-    """Whether both sides compute in fp32, so that the probe must agree to 1e-4 nats."""
-    return _arithmetic(recipe) is torch.float32 and _engine_dtype(recipe) == "float32"
-
-
-def _arithmetic(recipe: Recipe) -> torch.dtype:
-    return arithmetic_dtype(getattr(torch, recipe.learner.dtype), on_gpu=recipe.num_gpus > 0)
-
-
-def _engine_dtype(recipe: Recipe) -> str:
-    """What the recipe says, and else as the learner computes."""
-    return recipe.rollout.engine_dtype or str(_arithmetic(recipe)).removeprefix("torch.")
 
 
 def _step_of(checkpoint: Path | None) -> int:
@@ -369,7 +305,7 @@ def _say_start(
     resume: bool,
 ) -> None:
     """What a person should know before the first step."""
-    if str(_arithmetic(recipe)) != f"torch.{recipe.learner.dtype}":
+    if str(arithmetic_of(recipe)) != f"torch.{recipe.learner.dtype}":
         console.say("this CPU has no bf16 products: weights are kept in bfloat16 and computed with in float32")
     for damage in checkpoints.damaged:
         console.say(f"checkpoint passed over: {damage}")

@@ -7,6 +7,7 @@
       ledger.jsonl        one line per group: how it ended
       evaluations.jsonl   held-out results
       checkpoints/        see checkpoint.py
+      logs/               what engines and learner ranks in processes of their own wrote
 
 A checkpoint records how long each file was (``positions``). Resuming cuts each file back to that length, so what
 was written after the checkpoint is written again, not twice.
@@ -126,6 +127,11 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        """For what processes write that the run starts beside its own."""
+        return self.path / "logs"
 
     def write_recipe(self, text: str) -> None:
         """Replace ``recipe.yaml``, in one move.

@@ -1,6 +1,7 @@
 """Everything that shapes a run's future, as tensors and JSON: written with a checkpoint, read by ``--resume``."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,34 +31,32 @@ class Progress:
     alarmed: bool = False
 
 
-def run_state(learner: Learner, buffer: Buffer, progress: Progress) -> tuple[Tensors, dict[str, Any]]:
-    """Tensors and JSON that ``restore`` takes back. No group may be in flight.
+def run_state(
+    learner: Learner, buffer: Buffer, progress: Progress
+) -> tuple[Iterator[tuple[str, torch.Tensor]], dict[str, Any]]:
+    """Tensors, as they are asked for, and JSON that ``restore`` takes back. No group may be in flight.
 
     The weights themselves lie in the checkpoint's model files.
     """
     assert not buffer.in_flight, "a checkpoint is taken between rounds"
-    tensors = {f"optimizer/{name}": tensor for name, tensor in learner.optimizer.tensors().items()}
-    if learner.reference is not None:
-        tensors |= {f"reference/{name}": tensor for name, tensor in learner.reference.model.state_dict().items()}
+    own: Tensors = {}
     ready = []
     for ordinal, group in sorted(buffer.ready.items()):
         ready.append(_group_state(group))
-        tensors |= _group_tensors(ordinal, group)
+        own |= _group_tensors(ordinal, group)
     state = {
         "progress": asdict(progress),
-        "num_updates": learner.optimizer.num_updates,
+        "num_updates": learner.num_updates,
         "buffer": {name: getattr(buffer, name) for name in BUFFER_COUNTERS} | {"ready": ready},
     }
-    return tensors, state
+    return itertools.chain(learner.state_tensors(), own.items()), state
 
 
 def restore(
     learner: Learner, buffer: Buffer, progress: Progress, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
 ) -> None:
     """Put a learner (its policy loaded from the same checkpoint), an empty buffer and progress where they were."""
-    learner.optimizer.load_tensors(_below("optimizer/", tensors), state["num_updates"])
-    if learner.reference is not None:
-        learner.reference.model.load_state_dict(_below("reference/", tensors))
+    learner.load_state(tensors, state["num_updates"])
     for name in BUFFER_COUNTERS:
         setattr(buffer, name, state["buffer"][name])
     buffer.ready = {group["ordinal"]: _group_from(group, tensors) for group in state["buffer"]["ready"]}
@@ -96,7 +95,3 @@ def _group_from(group: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -
         arrays: dict[str, Any] = {name: None if t is None else t.numpy() for name, t in found.items()}
         samples.append(Sample(group_id=group["group_id"], **sample, **arrays))
     return ReadyGroup(group_id=group["group_id"], ordinal=group["ordinal"], samples=tuple(samples))
-
-
-def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -198,7 +198,7 @@ class Trainer:
 
     def _log_step(self, seconds: float) -> None:
         self._values |= {
-            "num_updates": self.learner.optimizer.num_updates,
+            "num_updates": self.learner.num_updates,
             "num_tokens": self.progress.num_tokens,
             "step_time": seconds,
             "memory/peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,

@@ -11,25 +11,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from grpo.errors import ModelError
+from grpo.learner.context import context_attention
 
 PACKED = "packed"
 _boundaries: ContextVar[tuple[int, ...] | None] = ContextVar("boundaries", default=None)
+_sharing: ContextVar[ProcessGroup | None] = ContextVar("sharing", default=None)
 
 
 @contextmanager
-def packed_rows(boundaries: Sequence[int]) -> Iterator[None]:
-    """Within it, rows are one packed row of samples at these offsets."""
-    token = _boundaries.set(tuple(boundaries))
+def packed_rows(boundaries: Sequence[int], sharing: ProcessGroup | None = None) -> Iterator[None]:
+    """Within it, rows are one packed row of samples at these offsets.
+
+    ``sharing``: the processes among which the row is shared out; the model is given this one's stretch of it.
+    """
+    tokens = _boundaries.set(tuple(boundaries)), _sharing.set(sharing)
     try:
         yield
     finally:
-        _boundaries.reset(token)
+        _boundaries.reset(tokens[0])
+        _sharing.reset(tokens[1])
 
 
 def recomputation_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -38,7 +45,7 @@ def recomputation_contexts() -> tuple[AbstractContextManager[None], AbstractCont
     On a GPU autograd recomputes in a thread of its own, which does not see this thread's context.
     """
     boundaries = _boundaries.get()
-    return nullcontext(), nullcontext() if boundaries is None else packed_rows(boundaries)
+    return nullcontext(), nullcontext() if boundaries is None else packed_rows(boundaries, _sharing.get())
 
 
 def packed_attention(
@@ -50,6 +57,8 @@ def packed_attention(
         output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         return output, None
     _refuse_short_window(kwargs.get("sliding_window"), boundaries)
+    if (sharing := _sharing.get()) is not None:
+        return context_attention(query, key, value, boundaries, kwargs["scaling"], sharing), None
     if query.is_cuda:
         return _varlen(query, key, value, boundaries, kwargs["scaling"]), None
     lengths = [end - start for start, end in zip(boundaries, boundaries[1:], strict=False)]

@@ -5,7 +5,7 @@ holds the whole model. What is shared out over ``shard`` is a DTensor of FSDP2's
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,11 +23,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from grpo.errors import ModelError
 from grpo.learner.attention import PACKED
 from grpo.learner.mesh import Mesh
+from grpo.learner.pipeline import Elsewhere, Pipeline, keep_stage
 from grpo.learner.tensor import connect_parts, cut_of, is_partial
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe")  # whose parts are known by name
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
-_HEAD = "lm_head.weight"
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _FILE_BYTES = 1 << 30
 
 
@@ -47,6 +48,8 @@ def load_parts(path: str, mesh: Mesh, *, dtype: torch.dtype, arithmetic: torch.d
     with init_empty_weights(include_buffers=False):
         model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED, dtype=arithmetic)
     model.tie_weights()
+    if mesh.size("pipeline") > 1:
+        keep_stage(model, mesh.at("pipeline"), mesh.size("pipeline"))
     reader = _Reader(folder)
     for name, unit in (*_layers(model), ("", model)):
         _fill(unit, name, reader, mesh, dtype=dtype, arithmetic=arithmetic, device=device)
@@ -62,7 +65,8 @@ def load_parts(path: str, mesh: Mesh, *, dtype: torch.dtype, arithmetic: torch.d
 def _layers(model: Any) -> Iterator[tuple[str, nn.Module]]:
     prefix = f"{model.base_model_prefix}.layers."
     for index, layer in enumerate(model.base_model.layers):
-        yield f"{prefix}{index}.", layer
+        if not isinstance(layer, Elsewhere):
+            yield f"{prefix}{index}.", layer
 
 
 def _fill(
@@ -106,13 +110,14 @@ def _check_sharded(model: nn.Module, mesh: Mesh) -> None:
 class Layout:
     """What this process has of each parameter, and how to make one whole again."""
 
-    def __init__(self, model: nn.Module, mesh: Mesh) -> None:
+    def __init__(self, model: nn.Module, mesh: Mesh, pipeline: Pipeline | None = None) -> None:
         self.mesh = mesh
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._pipeline = pipeline
 
     def whole(self, name: str, part: Tensor) -> Tensor:
         """A parameter, or a value of the same shape (a moment, say), from every process' part; all must ask for it."""
-        parameter = self._parameters[name]
+        parameter = self._parameters.get(name)  # a buffer is whole everywhere
         if isinstance(parameter, DTensor):
             given = part if isinstance(part, DTensor) else _as_sharded(part, parameter)
             part = given.full_tensor()
@@ -122,6 +127,24 @@ class Layout:
         parts = [torch.empty_like(part) for _ in range(self.mesh.size("tensor"))]
         dist.all_gather(parts, part.contiguous(), group=self.mesh.group("tensor"))
         return cut.whole(parts)
+
+    def wholes(self, items: Iterable[tuple[str, str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """All stages' items, each made whole, in order of stages; all processes must go through them.
+
+        ``items``: of this process: label, parameter whose shape it has (or a number), part.
+        """
+        made = ((label, self._whole_or_number(name, part)) for label, name, part in items)
+        if self._pipeline is None:
+            yield from made
+            return
+        group, at = self.mesh.group("pipeline"), self.mesh.at("pipeline")
+        for stage in range(self.mesh.size("pipeline")):
+            while (given := _tell(next(made, None) if stage == at else None, stage, group)) is not None:
+                yield given
+
+    def _whole_or_number(self, name: str, part: Tensor) -> Tensor:
+        """An optimizer's count of steps is a number, and the same everywhere."""
+        return self.whole(name, part) if part.ndim else part
 
     def part(self, name: str, whole: Tensor) -> Tensor:
         """This process' part of a value of the parameter's shape."""
@@ -141,14 +164,39 @@ class Layout:
             self.mesh.sum_(gradient, "context")
             if is_partial(name):
                 self.mesh.sum_(gradient, "tensor")
+            if self._pipeline is not None and self._parameters[name] is self._pipeline.tied:
+                self._pipeline.sum_tied(gradient)
 
     @torch.no_grad()
     def norm(self, gradients: Mapping[str, Tensor]) -> Tensor:
         """Of the whole gradient: every element counted once, whoever has it."""
-        cut = [g for name, g in gradients.items() if cut_of(name, self.mesh) is not None]
-        same = [g for name, g in gradients.items() if cut_of(name, self.mesh) is None]
+        own = {name: gradient for name, gradient in gradients.items() if not self.is_second_copy(name)}
+        cut = [gradient for name, gradient in own.items() if cut_of(name, self.mesh) is not None]
+        same = [gradient for name, gradient in own.items() if cut_of(name, self.mesh) is None]
         squares = self.mesh.sum_(_squares(cut), "tensor") + _squares(same)
-        return self.mesh.sum_(squares, "shard").sqrt()
+        return self.mesh.sum_(self.mesh.sum_(squares, "shard"), "pipeline").sqrt()
+
+    def is_second_copy(self, name: str) -> bool:
+        """Of a parameter that is embedding on the first stage and head on the last."""
+        pipeline = self._pipeline
+        return pipeline is not None and not pipeline.is_first and self._parameters[name] is pipeline.tied
+
+
+def _tell(item: tuple[str, Tensor] | None, stage: int, group: dist.ProcessGroup) -> tuple[str, Tensor] | None:
+    """One stage's item, on all stages."""
+    head: list[Any] = [None if item is None else (item[0], item[1].shape, item[1].dtype, item[1].device.type)]
+    dist.broadcast_object_list(head, group=group, group_src=stage)
+    if head[0] is None:
+        return None
+    label, shape, dtype, device = head[0]
+    tensor = torch.empty(shape, dtype=dtype, device=device) if item is None else item[1].contiguous()
+    dist.broadcast(tensor, group=group, group_src=stage)
+    return label, tensor
+
+
+def stored_name(name: str, stored: Container[str]) -> str:
+    """Under which name a value lies: what is tied lies once, under the embedding's."""
+    return name if name in stored else name.replace(_HEAD, _EMBEDDING)
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -184,6 +232,7 @@ class _Reader:
             raise ModelError(f"model {str(folder)!r} has neither {_SINGLE} nor {_INDEX}: save it as safetensors")
 
     def read(self, name: str) -> Tensor:
+        name = stored_name(name, self._files)
         if name in self._files:
             with safe_open(self._folder / self._files[name], framework="pt") as file:
                 return cast(Tensor, file.get_tensor(name))

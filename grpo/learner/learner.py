@@ -2,16 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from grpo.datatypes import Batch, Row, Sample
 from grpo.errors import NonFiniteError
-from grpo.learner.attention import packed_rows
 from grpo.learner.optimizer import Optimizer
 from grpo.learner.policy import Policy
 from grpo.loss import Objective, Terms, grpo_terms
@@ -62,6 +63,38 @@ class Learner:
             ),
         )
 
+    @property
+    def num_updates(self) -> int:
+        return self.optimizer.num_updates
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """See ``Policy.named_tensors``; this and the next two are what a publish is proven by."""
+        return self.policy.named_tensors()
+
+    def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        return self.policy.score(token_ids)
+
+    def router_margin(self, token_ids: Sequence[int]) -> float:
+        return self.policy.router_margin(token_ids)
+
+    def save(self, folder: Path) -> None:
+        """The policy, as transformers and ``vllm serve`` load it."""
+        self.policy.save(folder)
+
+    def state_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """What a resumed run needs beyond the policy itself: the optimizer's, and the reference."""
+        for name, tensor in self.optimizer.tensors():
+            yield f"optimizer/{name}", tensor
+        if self.reference is not None:
+            for name, tensor in self.reference.whole_state():
+                yield f"reference/{name}", tensor
+
+    def load_state(self, tensors: Mapping[str, Tensor], num_updates: int) -> None:
+        """Take back what ``state_tensors`` gave, over a policy of the same moment; on any number of processes."""
+        self.optimizer.load_tensors(_Below("optimizer/", tensors), num_updates)
+        if self.reference is not None:
+            self.reference.load_whole_state(_Below("reference/", tensors))
+
     @torch.no_grad()
     def with_old_logprobs(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples with ``old_logprobs`` of the policy as it is now: call it at the version that sampled them."""
@@ -69,11 +102,10 @@ class Learner:
             return []
         done = [np.zeros(len(sample.token_ids_L), np.float32) for sample in samples]
         found: list[tuple[Row, np.ndarray]] = []
-        for row in self._share(self._pack(samples)):
-            with packed_rows(row.boundaries):
-                logprobs, _ = self.policy.token_logprobs(row, temperature=self._recipe.rollout.temperature)
+        rows = self._share(self._pack(samples))
+        for row, logprobs_N in zip(rows, self.policy.logprobs(rows, temperature=self._temperature), strict=True):
             logprobs_T = np.zeros(len(row.token_ids_T), np.float32)
-            logprobs_T[self.policy.owned(row)] = logprobs.cpu().numpy()
+            logprobs_T[self.policy.owned(row)] = logprobs_N
             found.append((row, logprobs_T))
         for row, logprobs_T in itertools.chain.from_iterable(self.policy.mesh.gather(found)):
             for member, start, end in zip(row.members, row.boundaries, row.boundaries[1:], strict=False):
@@ -105,21 +137,25 @@ class Learner:
 
     def _update(self, samples: Sequence[Sample]) -> "_Tally":
         batch = self._pack(samples)
-        tally = _Tally(learning_rate=self.optimizer.learning_rate)
-        for row in self._share(batch):
-            with packed_rows(row.boundaries):
-                self._accumulate_row(row, tally)
-            self.optimizer.accumulate()
+        num_tokens = sum(len(row.token_ids_T) for row in batch.rows)
+        tally = _Tally(learning_rate=self.optimizer.learning_rate, num_tokens=num_tokens)
+        rows = self._share(batch)
+        reference = self._reference_logprobs(rows)
+
+        def loss_of(row: Row, policy_logprobs: Tensor, entropy_N: Tensor) -> Tensor:
+            return self._loss(row, policy_logprobs, entropy_N, reference.get(id(row)), tally)
+
+        self.policy.backward(rows, loss_of, temperature=self._temperature, after_row=self.optimizer.accumulate)
         tally = _sum(self.policy.mesh.gather(tally))
         if not np.isfinite(tally.loss):
             raise NonFiniteError(f"the loss is {tally.loss} at update {self.optimizer.num_updates}")
         tally.grad_norm = self.optimizer.step()
         return tally
 
-    def _accumulate_row(self, row: Row, tally: "_Tally") -> None:
-        """Forward and backward of one micro-batch. Its loss is a weighted sum, so gradients simply add up."""
-        temperature = self._recipe.rollout.temperature
-        policy_logprobs, entropy_N = self.policy.token_logprobs(row, temperature=temperature)
+    def _loss(
+        self, row: Row, policy_logprobs: Tensor, entropy_N: Tensor, ref_logprobs: Tensor | None, tally: "_Tally"
+    ) -> Tensor:
+        """Of one micro-batch. It is a weighted sum, so gradients of micro-batches simply add up."""
         old_logprobs = policy_logprobs.detach()  # the learner has not moved since sampling, unless a row says so
         if row.old_logprobs_T is not None:
             old_logprobs = self._loss_tokens(row, row.old_logprobs_T)
@@ -128,20 +164,25 @@ class Learner:
             policy_logprobs,
             old_logprobs,
             behavior_logprobs,
-            self._reference_logprobs(row),
+            ref_logprobs,
             self._loss_tokens(row, row.advantages_T),
             self._objective,
         )
         loss = (self._loss_tokens(row, row.weights_T) * terms.loss_N).sum()
-        loss.backward()
-        tally.add(row, float(loss.detach()), terms, entropy_N, old_logprobs - behavior_logprobs)
+        tally.add(float(loss.detach()), terms, entropy_N, old_logprobs - behavior_logprobs)
+        return loss
 
-    @torch.no_grad()
-    def _reference_logprobs(self, row: Row) -> Tensor | None:
+    def _reference_logprobs(self, rows: Sequence[Row]) -> dict[int, Tensor]:
+        """By each row's identity; nothing where there is no reference."""
         if self.reference is None:
-            return None
-        logprobs, _ = self.reference.token_logprobs(row, temperature=self._recipe.rollout.temperature)
-        return logprobs
+            return {}
+        found = self.reference.logprobs(rows, temperature=self._temperature)
+        device, dtype = self.policy.device, self.policy.loss_dtype
+        return {id(row): torch.from_numpy(own).to(device, dtype) for row, own in zip(rows, found, strict=True)}
+
+    @property
+    def _temperature(self) -> float:
+        return self._recipe.rollout.temperature
 
     def _loss_tokens(self, row: Row, values_T: np.ndarray) -> Tensor:
         return torch.from_numpy(values_T[self.policy.owned(row)]).to(self.policy.device, self.policy.loss_dtype)
@@ -172,6 +213,22 @@ class Learner:
         return min(limit, max(math.ceil(room), *lengths))
 
 
+class _Below(Mapping[str, Tensor]):
+    """The tensors whose names begin with a prefix, by the rest of their names; read when asked for."""
+
+    def __init__(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+        self._prefix, self._tensors = prefix, tensors
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[self._prefix + name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removeprefix(self._prefix) for name in self._tensors if name.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 def _cost(row: Row) -> float:
     """In tokens: attention grows with the square of each sample's length; at 8,000 tokens it costs about as much as
     all else of a token."""
@@ -199,16 +256,15 @@ class _Tally:
     learning_rate: float
     grad_norm: float = 0.0
     loss: float = 0.0
-    num_tokens: int = 0
+    num_tokens: int = 0  # of all processes' rows together
     entropy: float = 0.0  # summed over loss tokens, as are those below
     kl: float | None = None
     clipped_low: int = 0
     clipped_high: int = 0
     differences: list[np.ndarray] = field(default_factory=list)  # old - behavior, nats
 
-    def add(self, row: Row, loss: float, terms: Terms, entropy_N: Tensor, difference_N: Tensor) -> None:
+    def add(self, loss: float, terms: Terms, entropy_N: Tensor, difference_N: Tensor) -> None:
         self.loss += loss
-        self.num_tokens += len(row.token_ids_T) if row.members else 0
         self.entropy += float(entropy_N.sum())
         if terms.kl_N is not None:
             self.kl = (self.kl or 0.0) + float(terms.kl_N.sum())
@@ -223,7 +279,7 @@ def _sum(tallies: Sequence[_Tally]) -> _Tally:
     return _Tally(
         learning_rate=tallies[0].learning_rate,
         loss=sum(tally.loss for tally in tallies),
-        num_tokens=sum(tally.num_tokens for tally in tallies),
+        num_tokens=tallies[0].num_tokens,
         entropy=sum(tally.entropy for tally in tallies),
         kl=sum(kls) if kls else None,
         clipped_low=sum(tally.clipped_low for tally in tallies),

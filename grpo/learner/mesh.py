@@ -68,11 +68,15 @@ class Mesh:
 
     def gather(self, item: T) -> list[T]:
         """What each process that ``counts`` has, in order of ranks; the same list everywhere."""
+        return [item for counts, item in self.gather_all((self.counts, item)) if counts]
+
+    def gather_all(self, item: T) -> list[T]:
+        """What each process has, in order of ranks; the same list everywhere."""
         if self.is_alone:
             return [item]
         found: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(found, (self.counts, item))
-        return [item for counts, item in found if counts]
+        dist.all_gather_object(found, item)
+        return found
 
     def assign(self, costs: Sequence[float]) -> list[list[int]]:
         """Indices of ``costs`` for each share, so that all finish together: the dearest first, to whom has least.

@@ -1,13 +1,13 @@
 """AdamW with warm-up, decay and gradient clipping, over the parameters or over their fp32 master copy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from grpo.errors import NonFiniteError
-from grpo.learner.layout import Layout, local
+from grpo.learner.layout import Layout, local, stored_name
 from grpo.recipe import Learner
 
 
@@ -121,19 +121,20 @@ class Optimizer:
         for parameter in self._parameters.values():
             parameter.grad = None
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """What a resumed run needs beyond the parameters: separate master copies, and both moments, by name."""
-        found: dict[str, Tensor] = {}
-        for name, master in self._masters.items():
-            if name in self._apart:
-                found[f"master/{name}"] = self._whole(name, master.detach())
-            for key, value in self._adamw.state.get(master, {}).items():
-                found[f"{key}/{name}"] = self._whole(name, value.detach())
-        return found
+        items = self._items()
+        yield from ((label, part) for label, _, part in items) if self._layout is None else self._layout.wholes(items)
 
-    def _whole(self, name: str, value: Tensor) -> Tensor:
-        """``step`` is a number, and the same everywhere."""
-        return value if self._layout is None or value.ndim == 0 else self._layout.whole(name, value)
+    def _items(self) -> Iterator[tuple[str, str, Tensor]]:
+        """This process' parts: label, parameter, value."""
+        for name, master in self._masters.items():
+            if self._layout is not None and self._layout.is_second_copy(name):
+                continue  # the embedding's are its own
+            if name in self._apart:
+                yield f"master/{name}", name, master.detach()
+            for key, value in self._adamw.state.get(master, {}).items():
+                yield f"{key}/{name}", name, value.detach()
 
     def _part(self, name: str, value: Tensor) -> Tensor:
         return value if self._layout is None or value.ndim == 0 else self._layout.part(name, value)
@@ -144,8 +145,9 @@ class Optimizer:
         self.num_updates = num_updates
         for name, master in self._masters.items():
             if name in self._apart:
-                master.copy_(self._part(name, tensors[f"master/{name}"]))
-            state = {key: tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+                master.copy_(self._part(name, tensors[stored_name(f"master/{name}", tensors)]))
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            state = {key: tensors.get(stored_name(f"{key}/{name}", tensors)) for key in keys}
             self._adamw.state[master] = {
                 key: self._part(name, value).to(master.device, copy=True)
                 for key, value in state.items()

@@ -5,8 +5,10 @@ Shapes: T packed tokens, N loss tokens among them, H hidden size, V vocabulary.
 
 import copy
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +24,10 @@ from transformers.core_model_loading import revert_weight_conversion
 from grpo.datatypes import Row
 from grpo.errors import ModelError
 from grpo.learner.attention import PACKED, packed_rows, recomputation_contexts
-from grpo.learner.layout import Layout, load_parts, local, save_by_layer
+from grpo.learner.context import computed, owned_tokens
+from grpo.learner.layout import Layout, load_parts, local, save_by_layer, stored_name
 from grpo.learner.mesh import ALONE, Mesh
+from grpo.learner.pipeline import Pipeline
 
 LOGITS_AT_ONCE = 2**24  # elements of one chunk of logits: 64 MiB in fp32
 HEAD_CHECK_TOLERANCE = 1e-2
@@ -52,7 +56,8 @@ class Policy:
         self.model = model
         self.kept_in = kept_in or model.dtype
         self.mesh = mesh
-        self.layout = Layout(model, mesh)
+        self.pipeline = Pipeline(model, mesh.group("pipeline")) if mesh.size("pipeline") > 1 else None
+        self.layout = Layout(model, mesh, self.pipeline)
         self.head = cast(nn.Module, model.get_output_embeddings())
         self._reload = reload
         if mesh.is_alone:
@@ -109,14 +114,32 @@ class Policy:
             for ours, theirs in zip(self.model.parameters(), other.model.parameters(), strict=True):
                 local(ours).copy_(local(theirs))
 
+    @torch.no_grad()
+    def whole_state(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter as the model names it; on a mesh, put together from all processes' parts."""
+        yield from self.layout.wholes((name, name, tensor) for name, tensor in self.model.state_dict().items())
+
+    @torch.no_grad()
+    def load_whole_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what ``whole_state`` gave."""
+        for name, parameter in self.model.named_parameters():
+            local(parameter).copy_(self.layout.part(name, tensors[stored_name(name, tensors)]))
+
     def owned(self, row: Row) -> npt.NDArray[np.bool_]:
         """The loss tokens of a row that this process answers for, shape (T,): all, unless a row is shared out."""
-        return row.loss_mask_T
+        if self.mesh.size("context") == 1:
+            return row.loss_mask_T
+        return owned_tokens(row, self.mesh.at("context"), self.mesh.size("context"))
+
+    def packed(self, row: Row) -> AbstractContextManager[None]:
+        """Within it, the model is given the row, or this process' stretch of it."""
+        sharing = self.mesh.group("context") if self.mesh.size("context") > 1 else None
+        return packed_rows(row.boundaries, sharing)
 
     def token_logprobs(self, row: Row, *, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probability (with gradient) and entropy (without) of each loss token of a packed row, both (N,) fp32.
 
-        Must run within ``packed_rows(row.boundaries)``. On a mesh, of the loss tokens that this process owns.
+        Must run within ``packed(row)``. On a mesh, of the loss tokens that this process owns.
         """
         return cast(tuple[Tensor, Tensor], self._within_model(self._token_logprobs, row, temperature))
 
@@ -124,12 +147,54 @@ class Policy:
         targets = torch.from_numpy(np.flatnonzero(self.owned(row))).to(self.device)
         token_ids = torch.from_numpy(row.token_ids_T).to(self.device)
         positions = torch.from_numpy(row.position_ids_T).to(self.device)
-        hidden_TH = self._hidden(token_ids, positions)
+        here = computed(len(token_ids), self.mesh.at("context"), self.mesh.size("context"))
+        hidden_SH = self._hidden(token_ids[here], positions[here])
+        return self._logprobs_of(hidden_SH[targets - 1 - here.start], token_ids[targets], temperature)
+
+    def backward(
+        self,
+        rows: Sequence[Row],
+        loss_of: Callable[[Row, Tensor, Tensor], Tensor],
+        *,
+        temperature: float,
+        after_row: Callable[[], None],
+    ) -> None:
+        """Forward and backward of each row; gradients are added to the parameters' own.
+
+        ``loss_of`` makes a row's loss from the log-probabilities and entropies of its owned loss tokens; with a
+        pipeline, on the last stage alone. ``after_row`` is called when one more row's gradients are there.
+        """
+        if self.pipeline is not None:
+            self.pipeline.run(
+                rows, lambda row, hidden: loss_of(row, *self._row_logprobs(row, hidden, temperature)), after_row
+            )
+            return
+        for row in rows:
+            with self.packed(row):
+                loss_of(row, *self.token_logprobs(row, temperature=temperature)).backward()
+            after_row()
+
+    @torch.no_grad()
+    def logprobs(self, rows: Sequence[Row], *, temperature: float) -> list[npt.NDArray[np.floating[Any]]]:
+        """Of each row's owned loss tokens, shapes (N,)."""
+        if self.pipeline is not None:
+            return self.pipeline.score(rows, lambda row, hidden: self._row_logprobs(row, hidden, temperature)[0])
+        found = []
+        for row in rows:
+            with self.packed(row):
+                found.append(self.token_logprobs(row, temperature=temperature)[0].cpu().numpy())
+        return found
+
+    def _row_logprobs(self, row: Row, hidden_TH: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        targets = torch.from_numpy(np.flatnonzero(self.owned(row))).to(self.device)
+        token_ids = torch.from_numpy(row.token_ids_T).to(self.device)
         return self._logprobs_of(hidden_TH[targets - 1], token_ids[targets], temperature)
 
     @torch.no_grad()
     def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Log-probabilities at temperature 1 of tokens 1..L-1 given those before; shape (L-1,)."""
+        if self.pipeline is not None:
+            return self.logprobs([_text_row(token_ids)], temperature=1.0)[0].astype(np.float32)
         return cast(npt.NDArray[np.float32], self._within_model(self._score, token_ids).cpu().numpy())
 
     def _score(self, token_ids: Sequence[int]) -> Tensor:
@@ -147,6 +212,8 @@ class Policy:
         num_active = getattr(self.model.config, "num_experts_per_tok", None)
         if num_active is None:
             return math.inf
+        if self.pipeline is not None:
+            return self._stage_margin(token_ids, num_active)
         return cast(float, self._within_model(self._router_margin, token_ids, num_active))
 
     def _router_margin(self, token_ids: Sequence[int], num_active: int) -> float:
@@ -158,11 +225,22 @@ class Policy:
                 use_cache=False,
                 output_router_logits=True,
             )
-        gaps = []
-        for logits in output.router_logits:
-            ranked = logits.float().softmax(-1).sort(-1, descending=True).values
-            gaps.append(float((ranked[:, num_active - 1] - ranked[:, num_active]).min()))
-        return min(gaps)
+        return min(_gap(logits, num_active) for logits in output.router_logits)
+
+    def _stage_margin(self, token_ids: Sequence[int], num_active: int) -> float:
+        """The least over all stages, each of which sees its own routers as the text passes through."""
+        gaps: list[float] = []
+        routers: list[Any] = [module.gate for module in self.model.modules() if hasattr(module, "experts")]
+        hooks = [
+            router.register_forward_hook(lambda _router, _args, output: gaps.append(_gap(output[0], num_active)))
+            for router in routers
+        ]
+        try:
+            self.logprobs([_text_row(token_ids)], temperature=1.0)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return min(itertools.chain(gaps, itertools.chain.from_iterable(self.mesh.gather_all(gaps))))
 
     @torch.no_grad()
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -171,9 +249,9 @@ class Policy:
         On a mesh all processes must go through it together; each gets the whole of one layer at a time.
         """
         state = self.model.state_dict()  # lists a tied head under its own name too
-        for group in _by_layer(state):
-            whole = {name: self.layout.whole(name, state[name]) for name in group}
-            yield from revert_weight_conversion(self.model, whole).items()
+        wholes = self.layout.wholes((name, name, tensor) for name, tensor in state.items())
+        for _, group in itertools.groupby(wholes, key=lambda named: _layer_of(named[0])):
+            yield from revert_weight_conversion(self.model, dict(group)).items()
 
     def save(self, folder: Path) -> None:
         """Write the model as transformers and ``vllm serve`` load it, in the format that it is kept in."""
@@ -256,11 +334,29 @@ def _load_whole(path: str, *, dtype: torch.dtype, arithmetic: torch.dtype, devic
     return cast(PreTrainedModel, model.eval())  # no dropout: the learner must score as the engine samples
 
 
-def _by_layer(names: Sequence[str] | dict[str, Tensor]) -> Iterator[list[str]]:
-    """Names grouped by decoder layer, so that converting one group never copies the whole model."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        parts = name.split(".")
-        layer = next((".".join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdigit()), "")
-        groups.setdefault(layer, []).append(name)
-    yield from groups.values()
+def _layer_of(name: str) -> str:
+    """Of which decoder layer a tensor is, so that converting one group never copies the whole model."""
+    parts = name.split(".")
+    return next((".".join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdigit()), "")
+
+
+def _gap(logits_TE: Tensor, num_active: int) -> float:
+    """Between the probabilities of the last expert chosen and the first one not, over tokens."""
+    ranked = logits_TE.float().softmax(-1).sort(-1, descending=True).values
+    return float((ranked[:, num_active - 1] - ranked[:, num_active]).min())
+
+
+def _text_row(token_ids: Sequence[int]) -> Row:
+    """A text of which every token but the first is scored."""
+    num_tokens = len(token_ids)
+    return Row(
+        members=(0,),
+        boundaries=(0, num_tokens),
+        token_ids_T=np.array(token_ids, np.int64),
+        position_ids_T=np.arange(num_tokens),
+        loss_mask_T=np.arange(num_tokens) > 0,
+        weights_T=np.zeros(num_tokens),
+        advantages_T=np.zeros(num_tokens),
+        behavior_logprobs_T=np.zeros(num_tokens, np.float32),
+        old_logprobs_T=None,
+    )

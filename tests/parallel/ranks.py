@@ -106,12 +106,13 @@ def _results(ranks: Sequence[_Rank], folder: Path) -> list[Any]:
     deadline = time.monotonic() + TIMEOUT_S
     results: dict[int, Any] = {}
     while len(results) < len(ranks):
-        waiting = {ranks[i].connection: i for i in range(len(ranks)) if i not in results}
-        ready = wait(list(waiting), max(0.0, deadline - time.monotonic()))
+        waiting = [i for i in range(len(ranks)) if i not in results]
+        ready = wait([ranks[i].connection for i in waiting], max(0.0, deadline - time.monotonic()))
         if not ready:
-            _raise_timeout([ranks[i] for i in waiting.values()], folder)
+            _raise_timeout([ranks[i] for i in waiting], folder)
         # the dead first: what their peers say is a consequence
-        for i in sorted((waiting[connection] for connection in ready), key=lambda i: ranks[i].process.is_alive()):
+        heard = [i for i in waiting if ranks[i].connection in ready]
+        for i in sorted(heard, key=lambda i: ranks[i].process.is_alive()):
             results[i] = ranks[i].result()
     return [results[i] for i in range(len(ranks))]
 
@@ -141,7 +142,7 @@ def _answer(rank: int, num_processes: int, folder: str, work: bytes) -> bytes:
         torch.set_num_threads(1)
         distributed.init_process_group(
             "gloo",
-            store=distributed.FileStore(f"{folder}/store", num_processes),
+            init_method=f"file://{folder}/store",
             rank=rank,
             world_size=num_processes,
             timeout=datetime.timedelta(seconds=TIMEOUT_S),

@@ -17,8 +17,13 @@ from tests.parallel.ranks import run
 
 STEPS = 5
 TEXT = [3, 14, 15, 9, 26, 5, 35, 8, 9, 7, 9, 32]
-ONE_DIMENSION = [{"replicate": 2}, {"shard": 2}, {"tensor": 2}, {"replicate": 4}, {"shard": 4}]
-TWO_DIMENSIONS = [{"shard": 2, "tensor": 2}, {"replicate": 2, "shard": 2}, {"replicate": 2, "tensor": 2}]
+ONE_DIMENSION = [{name: 2} for name in ("replicate", "shard", "tensor", "context", "pipeline")]
+FOUR = [{"shard": 4}, {"context": 4}]
+TWO_DIMENSIONS = [
+    *({"shard": 2, "tensor": 2}, {"replicate": 2, "shard": 2}, {"replicate": 2, "tensor": 2}),
+    *({"shard": 2, "context": 2}, {"context": 2, "tensor": 2}, {"pipeline": 2, "tensor": 2}),
+    {"pipeline": 2, "replicate": 2},
+]
 
 
 @pytest.fixture(scope="module", params=["dense", "moe"])
@@ -61,7 +66,7 @@ def train(
         "score": policy.score(TEXT),
         "num_local": local,
         "tensors": {name: tensor.clone() for name, tensor in policy.named_tensors()},
-        "optimizer": {name: tensor.clone() for name, tensor in learner.optimizer.tensors().items()},
+        "optimizer": {name: tensor.clone() for name, tensor in learner.optimizer.tensors()},
     }
 
 
@@ -77,7 +82,7 @@ def compare(ranks: list[dict[str, Any]], alone: dict[str, Any], tolerance: float
         assert rank["optimizer"].keys() == alone["optimizer"].keys()
 
 
-@pytest.mark.parametrize("sizes", ONE_DIMENSION + TWO_DIMENSIONS, ids=str)
+@pytest.mark.parametrize("sizes", ONE_DIMENSION + FOUR + TWO_DIMENSIONS, ids=str)
 def test_five_steps_are_those_of_one_process(folder: Path, sizes: dict[str, int]) -> None:
     arguments = (torch.float32, 13, {})
     alone = train(0, folder, {}, *arguments)
@@ -91,7 +96,9 @@ def test_experts_are_whole_where_that_is_asked_for(tmp_path: Path) -> None:
     compare(run(train, 2, folder, sizes, torch.float32, 13, {}), alone, 1e-5)
 
 
-@pytest.mark.parametrize("sizes", [{"shard": 2}, {"tensor": 2}, {"shard": 2, "tensor": 2}], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [{"shard": 2}, {"tensor": 2}, {"context": 2}, {"pipeline": 2}, {"shard": 2, "tensor": 2}], ids=str
+)
 def test_parameters_are_those_of_one_process_to_the_last_digits(tmp_path: Path, sizes: dict[str, int]) -> None:
     """In double precision, where Adam does not turn rounding into steps."""
     folder = write_dense(tmp_path)
@@ -105,7 +112,9 @@ def test_parameters_are_those_of_one_process_to_the_last_digits(tmp_path: Path, 
                 torch.testing.assert_close(tensor, alone[part][name], rtol=0, atol=1e-9, msg=name)
 
 
-@pytest.mark.parametrize("sizes", [{"shard": 4}, {"replicate": 4}, {"replicate": 2, "tensor": 2}], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [{"shard": 4}, {"replicate": 4}, {"context": 4}, {"replicate": 2, "tensor": 2}], ids=str
+)
 def test_processes_without_a_row_take_part(folder: Path, sizes: dict[str, int]) -> None:
     """One sample is one row, for one share of two or four."""
     alone = train(0, folder, {}, torch.float32, 1, {})
@@ -134,7 +143,7 @@ def save(rank: int, folder: Path, target: Path, sizes: dict[str, int]) -> None:
     Policy.load(str(folder), dtype=torch.float32, device="cpu", mesh=mesh).save(target)
 
 
-@pytest.mark.parametrize("sizes", [{"shard": 2}, {"tensor": 2}], ids=str)
+@pytest.mark.parametrize("sizes", [{"shard": 2}, {"tensor": 2}, {"pipeline": 2}], ids=str)
 def test_a_checkpoint_of_parts_is_the_checkpoint_of_the_whole(
     folder: Path, tmp_path: Path, sizes: dict[str, int]
 ) -> None:

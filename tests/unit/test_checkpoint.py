@@ -293,7 +293,7 @@ def test_every_bit_of_a_tensor_comes_back(tmp_path, dtype):
     width = torch.tensor([], dtype=dtype).element_size()
     bits = torch.randint(0, 256, (4096 * width,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     tensors = {"any bits, NaN with payload too": bits.view(dtype), "step": torch.tensor(3.0, dtype=dtype)}
-    save_state(tmp_path, tensors, {})
+    save_state(tmp_path, tensors.items(), {})
     loaded, _ = load_state(tmp_path)
     assert loaded.keys() == tensors.keys()
     assert all(same_bits(loaded[name], tensor) for name, tensor in tensors.items())
@@ -312,7 +312,7 @@ def test_views_shared_and_empty_tensors_come_back(tmp_path):
         "flag": torch.tensor(True),
         "gradient": torch.nn.Parameter(torch.ones(2)),
     }
-    save_state(tmp_path, tensors, {})
+    save_state(tmp_path, tensors.items(), {})
     loaded, _ = load_state(tmp_path)
     assert loaded.keys() == tensors.keys()
     assert all(same_bits(loaded[name], tensor.detach()) for name, tensor in tensors.items())
@@ -320,7 +320,7 @@ def test_views_shared_and_empty_tensors_come_back(tmp_path):
 
 def test_the_state_comes_back_exactly(tmp_path):
     state = {"step": 7, "big": 2**200, "third": 1 / 3, "none": None, "nested": {"é": [1, 2.5, "x", True, {}]}}
-    save_state(tmp_path / "trainer_state", {}, state)
+    save_state(tmp_path / "trainer_state", {}.items(), state)
     tensors, loaded = load_state(tmp_path / "trainer_state")
     assert loaded == state
     assert tensors == {}
@@ -336,7 +336,7 @@ def test_the_state_comes_back_exactly(tmp_path):
 )
 def test_a_state_that_json_would_change_is_refused(tmp_path, state, place):
     with pytest.raises(TypeError, match=place):
-        save_state(tmp_path / "new", {}, state)
+        save_state(tmp_path / "new", {}.items(), state)
     assert not (tmp_path / "new").exists()
 
 
@@ -350,7 +350,7 @@ def test_a_state_that_json_would_change_is_refused(tmp_path, state, place):
     ],
 )
 def test_a_state_that_cannot_be_read_is_told(tmp_path, damage):
-    save_state(tmp_path, {"a": torch.ones(3)}, {"step": 1})
+    save_state(tmp_path, {"a": torch.ones(3)}.items(), {"step": 1})
     damage(tmp_path)
     with pytest.raises(CheckpointError, match=f"trainer state in {tmp_path} cannot be read"):
         load_state(tmp_path)
@@ -376,7 +376,7 @@ def test_a_real_optimizer_goes_on_as_if_never_stopped(store):
     def write(folder: Path) -> None:
         moments = first_optimizer.state_dict()["state"]
         tensors = {f"{i}/{name}": value for i, entry in moments.items() for name, value in entry.items()}
-        save_state(folder / "trainer_state", tensors | first.state_dict(), {"step": 3})
+        save_state(folder / "trainer_state", (tensors | first.state_dict()).items(), {"step": 3})
 
     store.save(3, write)
     tensors, state = load_state(store.latest() / "trainer_state")

@@ -30,7 +30,7 @@ def test_updates_below_bf16_resolution_add_up_in_the_master_and_move_the_paramet
     for _ in range(40):
         step_with(module, optimizer, 1.0)
         values.append(module.weight.item())
-    master = optimizer.tensors()["master/weight"]
+    master = dict(optimizer.tensors())["master/weight"]
     assert values[:9] == [1.0] * 9
     assert values[-1] == 1.0 - BF16_STEP_BELOW_ONE
     assert master.dtype == torch.float32
@@ -57,7 +57,7 @@ def test_fp32_parameters_are_their_own_master():
 def test_the_norm_is_reported_before_clipping_and_the_step_uses_what_is_clipped():
     module, optimizer = one_weight(torch.float32, max_grad_norm=0.25)
     assert step_with(module, optimizer, 8.0) == 8.0
-    assert optimizer.tensors()["exp_avg/weight"].item() == pytest.approx(0.1 * 0.25, rel=1e-5)
+    assert dict(optimizer.tensors())["exp_avg/weight"].item() == pytest.approx(0.1 * 0.25, rel=1e-5)
 
 
 def test_the_learning_rate_warms_up_linearly_and_stays():
@@ -84,7 +84,7 @@ def test_a_restored_optimizer_takes_a_bit_equal_next_step(model_folder, tmp_path
     for _ in range(num_updates):
         learner.step(samples)
     learner.policy.save(tmp_path)
-    kept = {name: tensor.clone() for name, tensor in learner.optimizer.tensors().items()}
+    kept = {name: tensor.clone() for name, tensor in learner.optimizer.tensors()}
 
     resumed = Learner(Policy.load(str(tmp_path), dtype=dtype, device="cpu"), recipe)
     resumed.optimizer.load_tensors(kept, num_updates)
@@ -95,8 +95,8 @@ def test_a_restored_optimizer_takes_a_bit_equal_next_step(model_folder, tmp_path
     after = resumed.policy.model.state_dict()
     for name, tensor in learner.policy.model.state_dict().items():
         assert torch.equal(tensor, after[name]), name
-    restored_tensors = resumed.optimizer.tensors()
-    for name, tensor in learner.optimizer.tensors().items():
+    restored_tensors = dict(resumed.optimizer.tensors())
+    for name, tensor in learner.optimizer.tensors():
         assert torch.equal(tensor, restored_tensors[name]), name
 
 
@@ -109,7 +109,7 @@ def test_a_frozen_parameter_is_left_alone():
     optimizer.accumulate()
     optimizer.step()
     assert torch.equal(module.bias, before)
-    assert not any(name.endswith("/bias") for name in optimizer.tensors())
+    assert not any(name.endswith("/bias") for name, _ in optimizer.tensors())
 
 
 def test_the_learning_rate_rises_to_its_value_then_falls_in_a_line_to_the_last_update():
@@ -148,4 +148,4 @@ def test_weights_kept_in_bf16_and_computed_with_in_fp32_take_the_steps_of_bf16_w
         assert kept.weight.item() == plain.weight.item()
         assert kept.weight.grad is None
     assert kept.weight.item() < 1.0
-    assert torch.equal(optimizer.tensors()["master/weight"], plain_optimizer.tensors()["master/weight"])
+    assert torch.equal(dict(optimizer.tensors())["master/weight"], dict(plain_optimizer.tensors())["master/weight"])

@@ -1,0 +1,23 @@
+"""One of the learner's processes but the first: ``python -m grpo.learner.rank_process DESCRIPTOR``.
+
+Its parent, the first one, sends the recipe and where to meet; all else comes with the leader's words.
+"""
+
+import torch.distributed as dist
+
+from grpo.learner.team import follow, join
+from grpo.processes import parent_connection
+
+
+def main() -> None:
+    connection = parent_connection()
+    recipe, membership, device = connection.recv()
+    mesh = join(recipe, membership, device=device)
+    try:
+        follow(recipe, mesh)
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
