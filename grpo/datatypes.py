@@ -82,6 +82,8 @@ class Completion:
     segments: tuple[Segment, ...]
     finish_reason: FinishReason
     text: str
+    environment_spans: tuple[tuple[int, int], ...] = ()  # start and end in `text` of what the environment wrote
+    failure: str = ""  # why the environment could not answer, which is no fault of the policy's: not to be scored
 
     @property
     def token_ids(self) -> IntArray:
@@ -98,6 +100,13 @@ class Completion:
     @property
     def num_tokens(self) -> int:
         return sum(len(segment.token_ids) for segment in self.segments)
+
+    @property
+    def policy_text(self) -> str:
+        """What is judged: the policy's own words. A tool that prints the answer has not given it."""
+        starts = (0, *(end for _, end in self.environment_spans))
+        ends = (*(start for start, _ in self.environment_spans), len(self.text))
+        return "".join(self.text[start:end] for start, end in zip(starts, ends, strict=True))
 
     @property
     def uses_tool(self) -> bool:

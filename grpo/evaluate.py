@@ -188,7 +188,7 @@ def _tally(members: Sequence[ScoredCompletion], accuracy: str, num_samples: int)
     verdicts = [member.verdicts[accuracy] for member in scored]
     correct = [verdict.status is Status.CORRECT for verdict in verdicts]
     votes = [None if verdict.status is Status.UNPARSED else verdict.extracted for verdict in verdicts]
-    reasons = [has_reasoning(member.completion.text) for member in scored]
+    reasons = [has_reasoning(member.completion.policy_text) for member in scored]
     clipped = [member.completion.finish_reason == "length" for member in scored]
     left = len(scored)
     present = float(left > 0)

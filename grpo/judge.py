@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from grpo.datatypes import Completion
-from rewards.verdict import JointVerifier, Question, Verdict, Verifier
+from rewards.verdict import JointVerifier, Question, Verdict, Verifier, failed
 
 Answer = tuple[list[Verdict], int]  # and how many were asked for twice
 
@@ -50,9 +50,13 @@ class Judge:
             self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=f"reward-{self.verifier.name}")
 
     def ask(self, places: Sequence[int], completions: Sequence[Completion], questions: Sequence[Question]) -> None:
-        """Judge the completions at these places: now, or in a thread."""
-        places = list(places)
-        texts = [completions[place].text for place in places]
+        """Judge the policy's words in the completions at these places: now, or in a thread."""
+        broken = {place: completions[place].failure for place in places if completions[place].failure}
+        self._given.update({place: failed(f"the environment failed: {reason}") for place, reason in broken.items()})
+        places = [place for place in places if place not in broken]
+        if not places:
+            return
+        texts = [completions[place].policy_text for place in places]
         own = [questions[place] for place in places]
         if self._threads is not None:
             self._pending.append((places, self._threads.submit(self._judge, texts, own)))

@@ -228,9 +228,7 @@ class _Parts:
     def take_side_metrics(self, engine: Engine) -> dict[str, float]:
         """What verdicts and tools took since the last call."""
         metrics = self.scorer.take_stats().metrics()
-        if isinstance(engine, ToolEngine):
-            metrics |= engine.tool.take_metrics()
-        elif isinstance(engine, EngineFleet):
+        if isinstance(engine, ToolEngine | EngineFleet):
             metrics |= engine.take_metrics()
         return metrics
 

@@ -27,8 +27,14 @@ class ToolStats:
         }
 
 
+class PythonToolError(Exception):
+    """The sandbox failed, after its own further attempts: says nothing about the program."""
+
+
 class PythonTool:
     """Runs what stands between the last ``<python>`` and the ``</python>`` that ends a turn, in the sandbox.
+
+    The turn's last token may hold more than the end of ``</python>``, a line's end most often: that is passed over.
 
     Every run is a program of its own: nothing is kept between calls. Callable from many threads.
 
@@ -43,17 +49,24 @@ class PythonTool:
         self._stats = ToolStats()
 
     def reply(self, turn: str) -> str | None:
-        """What the environment answers to a turn's text; None where it calls no tool."""
-        if not turn.endswith(CLOSE) or OPEN not in turn:
+        """What the environment answers to a turn's text; None where it calls no tool.
+
+        Raises:
+            PythonToolError: the program could not be run.
+        """
+        before, _, _ = turn.rpartition(CLOSE)
+        _, opened, code = before.rpartition(OPEN)
+        if not opened:
             return None
-        code = turn[turn.rindex(OPEN) + len(OPEN) : -len(CLOSE)]
         started = time.perf_counter()
         outcome = self._sandbox.run(code.strip() + "\n", limits=_LIMITS)
         seconds = time.perf_counter() - started
         with self._lock:
             self._stats.num_calls += 1
-            self._stats.num_failed += outcome.status is not RunStatus.FINISHED
+            self._stats.num_failed += outcome.status not in (RunStatus.FINISHED, RunStatus.SANDBOX_FAILURE)
             self._stats.seconds += seconds
+        if outcome.status is RunStatus.SANDBOX_FAILURE:
+            raise PythonToolError(outcome.error)
         return f"<output>{_shown(outcome)}</output>"
 
     def take_stats(self) -> ToolStats:

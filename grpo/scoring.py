@@ -172,7 +172,7 @@ class Scorer:
             reference=problem.reference,
             columns=problem.columns,
             prompt=prompts.get(prompt.group_id, ""),
-            completion_ids=completion.token_ids.tolist(),
+            completion_ids=completion.token_ids[completion.loss_mask].tolist(),
         )
 
     def _all_judges(self) -> list[Judge]:

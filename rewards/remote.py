@@ -5,22 +5,30 @@ the same id, so that a server that knows ids runs it once; what still fails ends
 unscored.
 """
 
+import contextlib
 import http.client
+import io
 import json
 import random
+import re
+import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from rewards.remote_breaker import CircuitBreaker, OutageError
+from rewards.remote_deadline import DeadlineReader, seconds_left
 from rewards.sandbox_program import Outcome, RunStatus, SandboxLimits
 
 TOKEN_VARIABLE = "GRPO_SANDBOX_TOKEN"
 _MAX_REPLY = 64 << 20  # bytes
 _MAX_ERROR = 300
+_PIECE = 1 << 16  # bytes sent at once
+_TOKEN = re.compile(r"[!-~]+")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 _DEFAULT_LIMITS = SandboxLimits()
 
@@ -69,23 +77,18 @@ class RemoteSandbox:
         """``url``: of the server, with the path before ``/run_code`` if there is one.
 
         Raises:
-            ValueError: ``url`` is no address of http or https.
+            ValueError: ``url`` is no address of http or https, or no header can hold ``token``.
         """
-        parts = urlsplit(url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-            raise ValueError(f"remote = {url!r}: an address such as http://127.0.0.1:8080 is needed")
+        check_token(token)
+        scheme, host, port, path = _address(url)
         self.url = url
         self.language = language
         self._token = token
         self._policy = policy or RetryPolicy()
         self._breaker = breaker or CircuitBreaker(patience_s=self._policy.patience_s)
-        self._path = parts.path.rstrip("/") + "/run_code"
-        self._host, self._port = parts.hostname, port
-        self._connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._path = path.rstrip("/") + "/run_code"
+        self._host, self._port = host, port
+        self._connect = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
 
     def with_language(self, language: str) -> "RemoteSandbox":
         """The same server, and the same knowledge of whether it is there, for programs in another language."""
@@ -135,15 +138,25 @@ class RemoteSandbox:
             if not self._breaker.is_open:  # which sets the pace itself
                 time.sleep(_pause(num_failed, failed.wait_s))
 
-    def _attempt(self, body: bytes, request_id: str, wait_s: float, limits: SandboxLimits) -> Outcome:
+    def _send(self, connection: http.client.HTTPConnection, body: bytes, request_id: str, deadline: float) -> None:
         headers = {"Content-Type": "application/json", "X-Request-Id": request_id, "Connection": "close"}
+        headers["Content-Length"] = str(len(body))
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
+        connection.connect()
+        # A server that refuses need not read on: its reply may be there nevertheless.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.request("POST", self._path, _pieces(connection, body, deadline), headers)
+
+    def _attempt(self, body: bytes, request_id: str, wait_s: float, limits: SandboxLimits) -> Outcome:
+        deadline = time.monotonic() + wait_s
         connection = self._connect(self._host, self._port, timeout=wait_s)
+        response_class: Any = partial(_Response, deadline=deadline)
+        connection.response_class = response_class
         try:
-            connection.request("POST", self._path, body, headers)
-            response = connection.getresponse()
-            reply = response.read(_MAX_REPLY + 1)
+            self._send(connection, body, request_id, deadline)
+            with connection.getresponse() as response:
+                reply = response.read(_MAX_REPLY + 1)
         except (OSError, http.client.HTTPException) as error:
             raise RemoteError(f"{type(error).__name__}: {error}", is_outage=True) from error
         finally:
@@ -152,6 +165,44 @@ class RemoteSandbox:
         if len(reply) > _MAX_REPLY:
             raise RemoteError(f"a reply of more than {_MAX_REPLY} bytes", is_outage=False, is_final=True)
         return _outcome(reply, limits)
+
+
+class _Response(http.client.HTTPResponse):
+    """A reply that is read until a deadline."""
+
+    def __init__(self, connection: socket.socket, *args: Any, deadline: float, **kwargs: Any) -> None:
+        super().__init__(connection, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(DeadlineReader(connection, deadline))
+
+
+def check_token(token: str | None) -> None:
+    """Raise a ValueError for a token that no header can hold; the message does not repeat it."""
+    if token and _TOKEN.fullmatch(token) is None:
+        raise ValueError(
+            f"token: {len(token)} characters, not all of them printable ASCII without spaces. "
+            f"A line's end often comes along with a token that is read from a file: see {TOKEN_VARIABLE}"
+        )
+
+
+def _address(url: str) -> tuple[str, str, int | None, str]:
+    """Scheme, host, port and path."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:
+        host, port = "", None
+    is_plain = _TOKEN.fullmatch(url) is not None
+    if not host or not is_plain or parts.scheme not in ("http", "https"):
+        raise ValueError(f"remote = {url!r}: an address such as http://127.0.0.1:8080 is needed")
+    return parts.scheme, host, port, parts.path
+
+
+def _pieces(connection: http.client.HTTPConnection, body: bytes, deadline: float) -> Iterator[bytes]:
+    for start in range(0, len(body), _PIECE):
+        connection.sock.settimeout(seconds_left(deadline))
+        yield body[start : start + _PIECE]
 
 
 def _check_status(response: http.client.HTTPResponse) -> None:

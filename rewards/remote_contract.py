@@ -12,6 +12,7 @@ from rewards.sandbox_program import Outcome, RunStatus, SandboxLimits
 
 _MAX_RUN_S = 600.0
 _MAX_OUTPUT = 16 << 20  # bytes
+_MAX_MEMORY_MB = 64 << 10
 _PYTHON = ("python", "python3")
 _FILE_NAME = re.compile(r"[\w-][\w.-]{0,99}")
 _FUTURE = re.compile(r"^from\s+__future__\s+import\b", re.MULTILINE)
@@ -61,12 +62,11 @@ def read_request(body: bytes) -> RunRequest:
 def _limits(read: Mapping[str, Any]) -> SandboxLimits:
     wall_s = _seconds(read, "run_timeout", 10.0)
     usual = SandboxLimits()
-    memory_mb = read.get("memory_limit_MB", -1)
     return SandboxLimits(
         cpu_s=min(_seconds(read, "cpu_limit_s", wall_s), wall_s),
         wall_s=wall_s,
-        memory_mb=usual.memory_mb if memory_mb in (-1, None) else memory_mb,
-        output_bytes=min(read.get("output_limit_bytes") or usual.output_bytes, _MAX_OUTPUT),
+        memory_mb=_memory_mb(read, usual.memory_mb),
+        output_bytes=_output_bytes(read, usual.output_bytes),
     )
 
 
@@ -75,6 +75,23 @@ def _seconds(read: Mapping[str, Any], name: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_RUN_S:
         raise ValueError(f"{name} = {value!r}: a number of seconds above 0, at most {_MAX_RUN_S:g}, is needed")
     return float(value)
+
+
+def _memory_mb(read: Mapping[str, Any], default: int) -> int:
+    value = read.get("memory_limit_MB")
+    return default if value in (-1, None) else _whole("memory_limit_MB", value, _MAX_MEMORY_MB)
+
+
+def _output_bytes(read: Mapping[str, Any], default: int) -> int:
+    """Ours alone; what is asked for beyond the most is cut down to it."""
+    value = read.get("output_limit_bytes")
+    return min(default if value is None else _whole("output_limit_bytes", value, 1 << 62), _MAX_OUTPUT)
+
+
+def _whole(name: str, value: object, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+        raise ValueError(f"{name} = {value!r}: a whole number above 0, at most {most}, is needed")
+    return value
 
 
 def _first_line(code: str, files: object) -> str:

@@ -3,7 +3,10 @@
 Replies are frames: length of the payload, id of the call, kind, payload. Calls come as frames of length and JSON.
 """
 
+import _io
 import atexit
+import contextlib
+import gc
 import io
 import json
 import os
@@ -14,6 +17,7 @@ import types
 from typing import Any, Literal, cast
 
 from rewards.sandbox_confine import CALLS_FD, PROGRAM_FD, REPLIES_FD, STDIN_FD, STDOUT_FD
+from rewards.sandbox_stack import grant_stacks
 from rewards.sandbox_values import decode, encode
 
 FILE_NAME = "<program>"
@@ -29,15 +33,13 @@ def run_program() -> int:
     _open_streams()
     sys.argv[:] = sys.orig_argv[:] = [FILE_NAME]
     sys.set_int_max_str_digits(0)  # time is bounded anyway, and judges have no such limit
-    module = types.ModuleType("__main__" if job["script"] else "program")
-    sys.modules[module.__name__] = module
-    status = _run_script(job["code"], module) if job["script"] else _run_calls(job["code"], module)
-    return _finish(status)
+    grant_stacks()
+    return _finish(_run_script(job["code"]) if job["script"] else _run_calls(job["code"]))
 
 
-def _run_script(code: str, module: types.ModuleType) -> int:
+def _run_script(code: str) -> int:
     try:
-        _define(code, module)
+        _define(code, _new_module("__main__"))
     except SystemExit as request:
         return _exit_status(request.code)
     except BaseException as error:  # noqa: BLE001 - a program may raise anything
@@ -46,7 +48,8 @@ def _run_script(code: str, module: types.ModuleType) -> int:
     return 0
 
 
-def _run_calls(code: str, module: types.ModuleType) -> int:
+def _run_calls(code: str) -> int:
+    module = _new_module("program")
     try:
         _define(code, module)
     except BaseException as error:  # noqa: BLE001
@@ -56,6 +59,12 @@ def _run_calls(code: str, module: types.ModuleType) -> int:
     while (call := _next_call()) is not None:
         _answer(call, module)
     return 0
+
+
+def _new_module(name: str) -> types.ModuleType:
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__file__ = os.path.abspath(FILE_NAME)
+    return module
 
 
 def _answer(call: dict[str, Any], module: types.ModuleType) -> None:
@@ -117,6 +126,8 @@ def _finish(status: int) -> int:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         _flush()
+        _let_go()
+        _flush()  # of what the last finalizers printed
     except BaseException as error:  # noqa: BLE001
         _reply(0, ERROR, _describe(error))
         return 1
@@ -124,9 +135,26 @@ def _finish(status: int) -> int:
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.__stdout__):
-        if getattr(stream, "closed", True) is False:
-            stream.flush()  # type: ignore[union-attr]
+    """A program's own stream may lack either attribute."""
+    for stream in (getattr(sys, "stdout", None), sys.__stdout__):
+        flush = getattr(stream, "flush", None)
+        if flush is not None and not getattr(stream, "closed", False):
+            flush()
+
+
+def _let_go() -> None:
+    """Finalize what a script leaves behind: a file writes what it still holds when it is closed.
+
+    What something else keeps alive, such as a class in a cache of ``typing`` with all of its module, is not finalized;
+    its files are flushed. Looked at by type, because an object may lie about its class.
+    """
+    gc.collect()  # as the interpreter does first: it sorts, so that a stream comes before the one beneath it
+    sys.modules.pop("__main__", None)
+    gc.collect()
+    for found in gc.get_objects():
+        if issubclass(type(found), _io._IOBase):
+            with contextlib.suppress(BaseException):  # closed, or broken by the program
+                found.flush()
 
 
 def _open_streams() -> None:

@@ -1,6 +1,7 @@
 """Where this interpreter keeps what a program may read: its library, and the shared libraries that it loads."""
 
 import os
+import site
 import sys
 import sysconfig
 from pathlib import Path
@@ -10,6 +11,17 @@ PREIMPORTED = (
     *("json", "linecache", "math", "operator", "random", "re", "statistics", "string", "threading", "traceback"),
     *("types", "typing", "dataclasses", "enum", "array", "cmath", "numbers", "time", "abc", "contextlib"),
 )
+
+
+def add_packages() -> None:
+    """What ``site`` does for an interpreter, but for ``.pth`` files: those name folders of anybody's, and run code.
+
+    An editable install into an interpreter without a virtual environment would else open its whole repository.
+    """
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+    sys.path += [folder for folder in site.getsitepackages() if folder not in sys.path and os.path.isdir(folder)]
 
 
 def readable_paths() -> list[str]:

@@ -98,7 +98,8 @@ def _build_root(sources: list[str]) -> None:
             os.close(descriptor)
     os.mkdir(_MOUNT_POINT + BOX)
     os.symlink(STDIN, f"{_MOUNT_POINT}/dev/stdin")
-    os.symlink(WORK, f"{_MOUNT_POINT}/tmp")
+    if not os.path.lexists(f"{_MOUNT_POINT}/tmp"):  # else Python itself is installed beneath it, and stays to be read
+        os.symlink(WORK, f"{_MOUNT_POINT}/tmp")
     kernel.change_root(_MOUNT_POINT)
     kernel.make_read_only("/", recursive=False)
 

@@ -92,7 +92,13 @@ def _killed(ending: Mapping[str, Any], limits: SandboxLimits) -> Finding:
         return RunStatus.SANDBOX_FAILURE, "killed from outside the sandbox", None
     if by in (signal.SIGSEGV, signal.SIGABRT) and ending["peak_memory_mb"] >= _NEAR * limits.memory_mb:
         return RunStatus.MEMORY_LIMIT, f"more than {limits.memory_mb} MiB of memory", None
-    return RunStatus.RUNTIME_ERROR, f"ended by signal {signal.Signals(by).name}", None
+    return RunStatus.RUNTIME_ERROR, f"ended by signal {_signal_name(by)}", None
+
+
+def _signal_name(number: int) -> str:
+    """Its number for those that have no name: all but the first and the last of the real-time signals."""
+    named = {int(known): known.name for known in signal.Signals}
+    return named.get(number, str(number))
 
 
 def _reported(reply: Reply) -> Finding:

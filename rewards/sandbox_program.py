@@ -8,9 +8,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from enum import StrEnum
+
+_DAY_S = 86_400.0
+_MOST = {
+    "cpu_s": _DAY_S,
+    "wall_s": _DAY_S,
+    "memory_mb": 1 << 20,
+    "output_bytes": 1 << 30,
+    "disk_mb": 1 << 20,
+    "threads": 1 << 15,
+}
 
 
 class SandboxUnavailableError(RuntimeError):
@@ -33,7 +42,7 @@ class RunStatus(StrEnum):
 class SandboxLimits:
     """Limits of one run, or of one whole session.
 
-    Raises ValueError for a limit that is not a positive finite number.
+    Raises ValueError for a limit that is not a positive number, or larger than the kernel could be asked for.
     """
 
     cpu_s: float = 5.0  # CPU time of all of the program's threads together
@@ -48,9 +57,9 @@ class SandboxLimits:
             value = getattr(self, field.name)
             whole = field.name not in ("cpu_s", "wall_s")
             kinds = (int,) if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value <= 0:
-                kind = "a whole number" if whole else "a finite number"
-                raise ValueError(f"{field.name}: got {value!r}; allowed: {kind} above 0")
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= _MOST[field.name]:
+                kind = "a whole number" if whole else "a number"
+                raise ValueError(f"{field.name}: got {value!r}; allowed: {kind} above 0, at most {_MOST[field.name]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,31 +2,41 @@
 
 Bound to this machine unless a token guards it. Work is bounded everywhere: as many programs at a time as there are
 workers, as many waiting as the queue holds (beyond: 503 with ``Retry-After``), as many connections as those need and
-some more, so many bytes of a request, and so many seconds to send it.
+some more, as many again of those that have not shown a token yet, so many bytes of a request, and so many seconds to
+send it.
 """
 
 import hmac
+import io
 import ipaddress
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from rewards.arguments import check_whole
-from rewards.remote import TOKEN_VARIABLE
+from rewards.remote import TOKEN_VARIABLE, check_token
 from rewards.remote_contract import BadRequestError
+from rewards.remote_deadline import DeadlineReader
 from rewards.remote_queue import BusyError, RunQueue
 from rewards.sandbox import Sandbox
+from rewards.sandbox_connections import Connections
 
 MAX_BODY = 64 << 20  # bytes of a request
-_SEND_S = 15.0  # seconds that a client has for each piece of its request, and to take its reply
+# Seconds that a client has in all, however it sends: for its request line and headers, for the rest of its request,
+# and to take its reply.
+_HEAD_S, _BODY_S, _TAKE_S = 10.0, 60.0, 60.0
 _NUM_SPARE = 64  # connections beyond those that run or wait: to be told that the queue is full, or for health
 _BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_NUMBER = re.compile(r"[0-9]+")
+_MAX_DIGITS = 18  # Python refuses to read a number of thousands
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +60,7 @@ class SandboxServer:
             SandboxUnavailableError: this machine has no way to confine a program.
             OSError: the port is taken.
         """
+        check_token(token)
         check_whole("port", port, 0, 65535)
         check_whole("num_workers", num_workers, 1, 1024)
         check_whole("max_queue", max_queue, 0, 1 << 20)
@@ -94,7 +105,7 @@ class SandboxServer:
             if self._is_started:
                 self._http.shutdown()
             self._http.socket.close()
-            self._http.wait_until_idle(grace_s)
+            self._http.connections.wait_until_none(grace_s)
             self._sandbox.close()
             self._http.server_close()
 
@@ -144,46 +155,44 @@ class _Http(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], queue: RunQueue, token: str | None, max_connections: int) -> None:
         self.queue = queue
         self.token = token
-        self._max_connections = max_connections
-        self._num_connections = 0
-        self._changed = threading.Condition()
+        self.connections = Connections(max_strangers=max_connections, max_guests=max_connections)
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._changed:
-            is_free = self._num_connections < self._max_connections
-            self._num_connections += is_free
-        if is_free:
-            super().process_request(request, client_address)
-        else:
+        if not self.connections.greet(request):
             _refuse(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self.connections.leave(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._changed:
-                self._num_connections -= 1
-                self._changed.notify_all()
+            self.connections.leave(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""
         _log.debug("a connection from %s ended badly", client_address, exc_info=True)
-
-    def wait_until_idle(self, limit_s: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._num_connections, limit_s)
 
 
 class _Handler(BaseHTTPRequestHandler):
     """One request a connection: an idle one would hold a thread."""
 
     server: _Http
-    timeout = _SEND_S
     server_version = "grpo-sandbox"
     sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._incoming = DeadlineReader(self.connection, time.monotonic() + _HEAD_S)
+        self.rfile = io.BufferedReader(self._incoming)
 
     def do_GET(self) -> None:
         if self.path == "/healthz":
@@ -196,11 +205,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"error": "POST /run_code or GET /healthz"})
         elif not self._is_allowed():
             self._send(401, {"error": "a token is needed: Authorization: Bearer …"}, {"WWW-Authenticate": "Bearer"})
-        elif (body := self._read_body()) is not None:
-            self._answer(body)
+        else:
+            self._serve()
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(format, *args)
+
+    def _serve(self) -> None:
+        """Read on, for longer than a stranger may take, and answer."""
+        is_admitted = self.server.connections.admit(self.connection)
+        if is_admitted:
+            self._incoming.deadline = time.monotonic() + _BODY_S
+        body = self._read_body()  # in any case: hung up on amid its request, a client may not see the reply
+        if body is not None and is_admitted:
+            self._answer(body)
+        elif body is not None:
+            self._send_busy()
 
     def _answer(self, body: bytes) -> None:
         try:
@@ -208,9 +228,15 @@ class _Handler(BaseHTTPRequestHandler):
         except BadRequestError as error:
             self._send(400, {"error": str(error)})
         except BusyError:
-            self._send(503, {"error": "the queue is full"}, {"Retry-After": "1"})
+            self._send_busy()
+        except Exception:  # whatever else: without an answer this request would pass for an outage, of all the others
+            _log.exception("a request that cannot be answered")
+            self._send(500, {"error": "the server failed at this request; its log says how"})
         else:
             self._send(200, reply)
+
+    def _send_busy(self) -> None:
+        self._send(503, {"error": "the queue is full"}, {"Retry-After": "1"})
 
     def _is_allowed(self) -> bool:
         if not self.server.token:
@@ -219,17 +245,19 @@ class _Handler(BaseHTTPRequestHandler):
         return hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode())
 
     def _read_body(self) -> bytes | None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
-            self._send(411, {"error": "Content-Length is needed"})
+        """None where it is missing, too long, or cut short; who sent it is told, if still there."""
+        length = self.headers.get("Content-Length", "").strip()
+        if _NUMBER.fullmatch(length) is None:
+            self._send(400 if length else 411, {"error": "Content-Length: a number of bytes is needed"})
             return None
-        if int(length) > MAX_BODY:
+        if len(length) > _MAX_DIGITS or int(length) > MAX_BODY:
             self._send(413, {"error": f"at most {MAX_BODY} bytes"})
             return None
         body = self.rfile.read(int(length))
         return body if len(body) == int(length) else None
 
     def _send(self, status: int, content: object, headers: Mapping[str, str] | None = None) -> None:
+        self.connection.settimeout(_TAKE_S)
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():

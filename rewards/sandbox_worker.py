@@ -25,8 +25,8 @@ _MESSAGE_BYTES = 1 << 12
 _REMOVALS, _REMOVAL_PAUSE_S = 50, 0.02
 _ZYGOTE = Path(__file__).with_name("sandbox_zygote.py")
 # A fixed hash seed, so that a program that prints a set prints the same in every zygote; it is why -I, which would
-# ignore the variable, is spelled out as its other parts. The zygote clears the variable.
-_COMMAND = ("-s", "-P", "-B", "-X", "utf8", str(_ZYGOTE))
+# ignore the variable, is spelled out as its other parts. The zygote clears the variable. -S: see add_packages.
+_COMMAND = ("-s", "-S", "-P", "-B", "-X", "utf8", str(_ZYGOTE))
 _ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 
 

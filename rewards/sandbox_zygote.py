@@ -32,7 +32,7 @@ from rewards import sandbox_kernel as kernel
 from rewards import sandbox_workspace as workspace
 from rewards.sandbox_child import run_program
 from rewards.sandbox_confine import World, become_confined
-from rewards.sandbox_installation import PREIMPORTED, readable_paths
+from rewards.sandbox_installation import PREIMPORTED, add_packages, readable_paths
 from rewards.sandbox_landlock import landlock_abi
 from rewards.sandbox_namespaces import DEVICES, enter_world
 from rewards.sandbox_seccomp import build_template, read_notification
@@ -52,6 +52,7 @@ def main() -> None:
     owner = os.getppid()
     os.environ.clear()
     try:
+        add_packages()
         readable, tier = readable_paths(), int(sys.argv[2])
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
         abi = _landlock(tier)

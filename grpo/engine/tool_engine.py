@@ -4,13 +4,13 @@
     environment:  <output>18</output>
     policy:  <answer>18</answer>
 
-Each turn is a segment of its own; only what the policy wrote is trained on.
+Each turn is a segment of its own; only what the policy wrote is trained on, and judged.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,10 @@ class Tool(Protocol):
     end_of_call: str  # the text that ends a turn which calls the tool
 
     def reply(self, turn: str) -> str | None:
-        """What the environment answers to a turn's text; None where it calls no tool. Called from threads."""
+        """What the environment answers to a turn's text; None where it calls no tool. Called from threads.
+
+        An exception ends this answer alone, which is not scored then.
+        """
         ...
 
     def take_metrics(self) -> dict[str, float]:
@@ -79,6 +82,16 @@ class ToolEngine:
     def version(self) -> int:
         return self._engine.version
 
+    @property
+    def replicas(self) -> Sequence[Any]:
+        """What a publish must be proven on."""
+        return getattr(self._engine, "replicas", (self._engine,))
+
+    def take_metrics(self) -> dict[str, float]:
+        """What the tool, and the engine beneath, did since the last call."""
+        beneath: dict[str, float] = getattr(self._engine, "take_metrics", dict)()
+        return beneath | self.tool.take_metrics()
+
     def sample(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield each answer as it finishes, all its turns in it; see `grpo.engine.protocol.Engine`."""
         turns = {(r.prompt.ordinal, r.sample_index): _Turn(r, (), 0) for r in requests}
@@ -93,7 +106,7 @@ class ToolEngine:
                     yield self._completion(turn, completion.finish_reason)
             assert not turns, "an engine ends with every answer given"
             for turn, future in called:
-                following = self._following(turn, future.result())
+                following = self._following(turn, future)
                 if isinstance(following, Completion):
                     yield following
                 else:
@@ -124,8 +137,11 @@ class ToolEngine:
             sampling=replace(sampling, max_tokens=sampling.max_tokens - turn.num_tokens, stop=stop),
         )
 
-    def _following(self, turn: _Turn, reply: str | None) -> _Turn | Completion:
+    def _following(self, turn: _Turn, called: "Future[str | None]") -> _Turn | Completion:
         """The turn with the environment's answer, or the finished answer where there is none or no room for more."""
+        if (error := called.exception()) is not None:
+            return self._completion(turn, "stop", failure=f"{type(error).__name__}: {error}")
+        reply = called.result()
         if reply is None:
             return self._completion(turn, "stop")
         token_ids = np.array(self._encode(reply), dtype=np.int64)
@@ -139,12 +155,19 @@ class ToolEngine:
         )
         return replace(turn, segments=(*turn.segments, environment), num_calls=turn.num_calls + 1)
 
-    def _completion(self, turn: _Turn, finish_reason: FinishReason) -> Completion:
-        token_ids = [int(token) for segment in turn.segments for token in segment.token_ids]
+    def _completion(self, turn: _Turn, finish_reason: FinishReason, *, failure: str = "") -> Completion:
+        """Its text is decoded by segment, so that the environment's words can be told from the policy's."""
+        text, spans = "", []
+        for segment in turn.segments:
+            start, text = len(text), text + self._decode([int(token) for token in segment.token_ids])
+            if segment.source == "environment":
+                spans.append((start, len(text)))
         return Completion(
             prompt=turn.request.prompt,
             sample_index=turn.request.sample_index,
             segments=turn.segments,
             finish_reason=finish_reason,
-            text=self._decode(token_ids),
+            text=text,
+            environment_spans=tuple(spans),
+            failure=failure,
         )

@@ -1,7 +1,9 @@
 """The client against a server that misbehaves in every way, and against ours: nothing lost, nothing scored 0 for it."""
 
+import contextlib
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from rewards.remote import RemoteSandbox, RetryPolicy
 from rewards.remote_breaker import CircuitBreaker, OutageError
 from rewards.remote_contract import BadRequestError, read_request
 from rewards.sandbox import Sandbox, SandboxUnavailableError
+from rewards.sandbox_connections import Connections
 from rewards.sandbox_program import Outcome, RunStatus, SandboxLimits
 from rewards.sandbox_server import SandboxServer
 
@@ -208,7 +211,50 @@ def test_nobody_there_is_told_in_time_and_then_at_once() -> None:
     assert time.monotonic() - started < 5.0
 
 
-@pytest.mark.parametrize("url", ["localhost:80", "ftp://a", "http://", "http://a:port"])
+def test_a_server_whose_reply_trickles_has_failed_when_its_time_is_up() -> None:
+    def answer(number: int, body: dict[str, Any], handler: Any) -> Reply:
+        if number > 1:
+            return 200, FINISHED
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        with contextlib.suppress(OSError):  # the client goes away
+            while not is_over.wait(0.05):
+                handler.wfile.write(b" ")
+        return 0, b""
+
+    is_over = threading.Event()
+    policy = RetryPolicy(num_attempts=2, patience_s=30.0, compile_s=0.1, margin_s=0.6)
+    with fake_server(answer) as (url, seen):
+        threading.Timer(20.0, is_over.set).start()
+        outcome = RemoteSandbox(url, policy=policy).run(ECHO, limits=SandboxLimits(wall_s=0.2))
+        was_cut_off = not is_over.is_set()
+        is_over.set()
+    assert was_cut_off
+    assert (outcome.status, len(seen)) == (RunStatus.FINISHED, 2)
+
+
+def test_a_refusal_is_read_although_the_server_did_not_read_on() -> None:
+    guarded = SandboxServer(port=0, token="right")
+    guarded.start()
+    outcome = RemoteSandbox(guarded.url, token="wrong").run(f"# {'x' * (8 << 20)}")
+    guarded.stop()
+    assert "401" in outcome.error
+
+
+@pytest.mark.parametrize("token", ["a\n", "\u20ac", "a b", "\x00"])
+def test_a_token_that_no_header_holds_is_refused(token: str) -> None:
+    with pytest.raises(ValueError, match=f"^token: {len(token)} characters"):
+        RemoteSandbox("http://127.0.0.1:9", token=token)
+    with pytest.raises(ValueError, match=f"^token: {len(token)} characters"):
+        SandboxServer(port=0, token=token)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:80", "ftp://a", "http://", "http://a:port", "http://[::1", "http://a/\u00fc", "http://a/b c"),
+        f"http://{'a' * 64}/",
+    ],
+)
 def test_an_address_that_is_none_is_named(url: str) -> None:
     with pytest.raises(ValueError, match="remote = "):
         RemoteSandbox(url)
@@ -332,7 +378,13 @@ def test_files_are_written_before_the_program_runs(server: SandboxServer) -> Non
         (b'{"code": "", "language": "cpp"}', "language = 'cpp'"),
         (b'{"code": "", "run_timeout": 0}', "run_timeout = 0"),
         (b'{"code": "", "run_timeout": 1e9}', "run_timeout"),
-        (b'{"code": "", "memory_limit_MB": "much"}', "memory_mb"),
+        (b'{"code": "", "memory_limit_MB": "much"}', "memory_limit_MB = 'much'"),
+        (b'{"code": "", "memory_limit_MB": 1000000000000000000000}', "memory_limit_MB = 10"),
+        (b'{"code": "", "memory_limit_MB": true}', "memory_limit_MB = True"),
+        (b'{"code": "", "output_limit_bytes": "a"}', "output_limit_bytes = 'a'"),
+        (b'{"code": "", "output_limit_bytes": [1]}', "output_limit_bytes"),
+        (b'{"code": "", "output_limit_bytes": -1}', "output_limit_bytes = -1"),
+        (b'{"code": "", "cpu_limit_s": NaN}', "cpu_limit_s"),
         (b'{"code": "", "fetch_files": ["/etc/passwd"]}', "fetch_files"),
         (b'{"code": "", "files": {"../a": ""}}', "plain name"),
         (b'{"code": "", "files": {"a": "%"}}', "base64"),
@@ -349,6 +401,133 @@ def test_a_bad_request_gets_400_and_the_server_goes_on(server: SandboxServer) ->
     status, reply, _ = post(server.url, b"{")
     assert (status, "no JSON" in reply["error"]) == (400, True)
     assert RemoteSandbox(server.url).run("print(1)").stdout == "1\n"
+
+
+def raw(url: str, head: str) -> bytes:
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(head.encode())
+        return connection.makefile("rb").read()
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        ("9" * 5000, 413),
+        (str((64 << 20) + 1), 413),
+        ("-1", 400),
+        ("1e3", 400),
+        ("\u00b2", 400),
+        ("", 411),
+    ],
+)
+def test_a_length_that_is_none_is_refused(server: SandboxServer, length: str, status: int) -> None:
+    reply = raw(server.url, f"POST /run_code HTTP/1.0\r\nContent-Length: {length}\r\n\r\n")
+    assert reply.split()[1] == str(status).encode()
+    assert raw(server.url, "POST /run_code HTTP/1.0\r\n\r\n").split()[1] == b"411"
+
+
+def test_a_request_that_breaks_the_server_is_its_own_and_no_outage(
+    server: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = server._sandbox.run
+
+    def breaks(code: str, **more: Any) -> Outcome:
+        if "break" in code:
+            raise RuntimeError("a fault of ours")
+        return honest(code, **more)
+
+    monkeypatch.setattr(server._sandbox, "run", breaks)
+    remote = RemoteSandbox(server.url, policy=RetryPolicy(num_attempts=3, patience_s=5.0))
+    codes = ["break", "print(1)"] * 8
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(remote.run, codes))
+    assert {outcome.stdout for outcome in outcomes[1::2]} == {"1\n"}
+    assert {outcome.status for outcome in outcomes[::2]} == {RunStatus.SANDBOX_FAILURE}
+    assert all("HTTP 500" in outcome.error for outcome in outcomes[::2])
+    assert server.health["running"] == 0
+
+
+def test_a_program_that_dies_of_a_nameless_signal_is_scored_over_http() -> None:
+    try:
+        server = SandboxServer(port=0, tier=2)
+    except SandboxUnavailableError as error:
+        pytest.skip(str(error))
+    server.start()
+    outcome = RemoteSandbox(server.url).run("import os\nos.kill(os.getpid(), 40)")
+    server.stop()
+    assert (outcome.status, outcome.error) == (RunStatus.RUNTIME_ERROR, "ended by signal 40")
+
+
+def is_answered(url: str) -> bool:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def test_strangers_that_take_their_time_keep_nobody_out() -> None:
+    server = SandboxServer(port=0, token="right", num_workers=1, max_queue=0)
+    server.start()
+    host, port = server.url.removeprefix("http://").split(":")
+    strangers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(80)]
+    time.sleep(1.2)
+    for stranger in strangers:
+        with contextlib.suppress(OSError):  # hung up on: there are more of them than may be
+            stranger.sendall(b"P")
+    assert is_answered(server.url)
+    assert RemoteSandbox(server.url, token="right").run("print(1)").stdout == "1\n"
+    for stranger in strangers:
+        stranger.close()
+    server.stop()
+
+
+def test_a_request_has_so_long_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewards.sandbox_server._HEAD_S", 0.5)
+    monkeypatch.setattr("rewards.sandbox_server._BODY_S", 0.5)
+    server = SandboxServer(port=0)
+    server.start()
+    host, port = server.url.removeprefix("http://").split(":")
+    for start in (b"P", b"POST /run_code HTTP/1.0\r\nContent-Length: 100000\r\n\r\n"):
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(start)
+            with contextlib.suppress(OSError):
+                for _ in range(600):
+                    connection.sendall(b"a")
+                    time.sleep(0.05)
+                pytest.fail("it may go on for half a minute")
+    assert is_answered(server.url)
+    server.stop()
+
+
+def test_a_guest_is_admitted_while_there_is_room_and_a_slow_stranger_makes_some() -> None:
+    now = [0.0]
+    connections = Connections(max_strangers=2, max_guests=1, clock=lambda: now[0])
+    pairs = [socket.socketpair() for _ in range(5)]
+    first, second, third, fourth, _ = (ours for ours, _ in pairs)
+    assert connections.greet(first)
+    assert connections.admit(first)
+    assert not connections.admit(first), "once"
+    assert connections.greet(second)
+    assert not connections.admit(second), "one guest at a time"
+    assert connections.greet(third)
+    assert not connections.greet(fourth), "nobody has been here for long"
+    now[0] = 2.0
+    assert connections.greet(fourth)
+    assert pairs[1][1].recv(1) == b"", "the oldest stranger was hung up on"
+    connections.leave(first)
+    assert not connections.admit(second)
+    assert connections.admit(third)
+    for connection in (second, third, fourth):
+        connections.leave(connection)
+    connections.wait_until_none(60.0)
+    for pair in pairs:
+        pair[0].close()
+        pair[1].close()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org", ""])
