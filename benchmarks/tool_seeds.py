@@ -27,11 +27,20 @@ def main() -> None:
     overrides = QUICK if args.quick else ()
     with tempfile.TemporaryDirectory() as scratch:
         runs = [train(RECIPE, Path(scratch) / str(seed), [*overrides, f"seed={seed}"]) for seed in seeds]
-    rows = [row for seed, run in zip(seeds, runs, strict=True) for row in seed_rows(seed, run, judged=not args.quick)]
-    for name in ("pass@1", "uses_tool"):
-        for moment, values in (("before", [r.before for r in runs]), ("after", [r.after for r in runs])):
-            rows.append(Row(f"{name} {moment}, mean of seeds", mean(value.get(name, 0.0) for value in values), "share"))
+        rows = [
+            row for seed, run in zip(seeds, runs, strict=True) for row in seed_rows(seed, run, judged=not args.quick)
+        ]
+        rows += mean_rows(runs)
     print_report("tool_seeds", rows)
+
+
+def mean_rows(runs: list[Run]) -> list[Row]:
+    """Over the seeds."""
+    rows = []
+    for name in ("pass@1", "uses_tool"):
+        for moment, values in (("before", [run.before for run in runs]), ("after", [run.after for run in runs])):
+            rows.append(Row(f"{name} {moment}, mean of seeds", mean(value.get(name, 0.0) for value in values), "share"))
+    return rows
 
 
 def seed_rows(seed: int, run: Run, *, judged: bool) -> list[Row]:
