@@ -14,6 +14,8 @@ from grpo.recipe import Learner
 class Optimizer:
     """Steps on fp32 values whatever the model computes in.
 
+    With ``offload_optimizer`` masters and moments are in the machine's memory, and AdamW steps there.
+
     A bf16 model keeps an fp32 master copy: gradients of every micro-batch are added up in fp32, AdamW steps on the
     master, and the parameters are the master rounded. (One step at 3e-6 moves under 1% of bf16 weights; without a
     master most of the update would be lost.)
@@ -38,10 +40,13 @@ class Optimizer:
         self._kept_in = kept_in
         self._layout = layout
         exact = (torch.float32, torch.float64)
-        is_exact = kept_in in (None, *exact)
-        self._apart = {name for name, p in named.items() if not (is_exact and p.dtype in exact)}
+        in_place = kept_in in (None, *exact) and not settings.offload_optimizer
+        self._apart = {name for name, p in named.items() if not (in_place and p.dtype in exact)}
+        home = "cpu" if settings.offload_optimizer else None  # None: beside the parameter
         self._masters = {
-            name: local(p.detach()).to(torch.float32, copy=True) if name in self._apart else _own_part(p)
+            name: local(p.detach()).to(home, torch.promote_types(p.dtype, torch.float32), copy=True)
+            if name in self._apart
+            else _own_part(p)
             for name, p in named.items()
         }
         for master in self._masters.values():
@@ -74,13 +79,14 @@ class Optimizer:
             master = self._masters[name]
             if parameter is master or parameter.grad is None:
                 continue
+            if parameter.dtype == master.dtype:
+                continue  # fp32 gradients add up where they are
             gradient = local(parameter.grad)
-            if master.grad is None or parameter.dtype == master.dtype:  # fp32 gradients add up where they are
-                master.grad = gradient.to(master.dtype)
+            if master.grad is None:
+                master.grad = gradient.to(master.device, master.dtype)
             else:
-                master.grad += gradient
-            if parameter.dtype != master.dtype:
-                parameter.grad = None
+                master.grad += gradient.to(master.device)
+            parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> float:
@@ -89,6 +95,9 @@ class Optimizer:
         Raises:
             NonFiniteError: the norm is not a number; no parameter has changed.
         """
+        for name, parameter in self._parameters.items():
+            if parameter.grad is not None and parameter is not self._masters[name]:
+                self._masters[name].grad = local(parameter.grad).to(self._masters[name].device)
         norm = self._clip()
         if not norm < float("inf"):
             self._clear_gradients()
@@ -132,9 +141,13 @@ class Optimizer:
             if self._layout is not None and self._layout.is_second_copy(name):
                 continue  # the embedding's are its own
             if name in self._apart:
-                yield f"master/{name}", name, master.detach()
+                yield f"master/{name}", name, self._beside(name, master)
             for key, value in self._adamw.state.get(master, {}).items():
-                yield f"{key}/{name}", name, value.detach()
+                yield f"{key}/{name}", name, self._beside(name, value)
+
+    def _beside(self, name: str, value: Tensor) -> Tensor:
+        """Where the parameter is, and the others' parts of it."""
+        return value.detach().to(self._parameters[name].device) if value.ndim else value.detach()
 
     def _part(self, name: str, value: Tensor) -> Tensor:
         return value if self._layout is None or value.ndim == 0 else self._layout.part(name, value)

@@ -102,13 +102,17 @@ def _state(stage: Stage) -> Iterator[Part]:
             phase="learning" if learning else "always",
         )
 
+    offloaded = stage.recipe.learner.offload_optimizer and stage.recipe.num_gpus > 0
     yield state(f"parameters ({dtype})", each)
     if dtype == "float32":
         yield state("gradients (float32)", 4, learning=True)
+    elif offloaded:
+        yield state("gradients (bfloat16; their float32 sum is in the machine's memory)", each, learning=True)
     else:
         yield state("gradients (bfloat16 of one row, float32 sum)", each + 4, learning=True)
         yield state("master copy (float32)", 4)
-    yield state("AdamW moments (2 x float32)", 8)
+    if not offloaded:
+        yield state("AdamW moments (2 x float32)", 8)
     if stage.recipe.algorithm.beta:
         yield state(f"reference copy ({dtype}, beta > 0)", each)
 

@@ -117,6 +117,11 @@ def _shorter_rows(recipe: Recipe, _shape: ModelShape, _device: Device) -> Iterat
         yield {"learner.row_tokens": longest_sample(recipe)}
 
 
+def _offloaded(recipe: Recipe, _shape: ModelShape, device: Device) -> Iterator[Changes]:
+    if device.is_gpu and not recipe.learner.offload_optimizer:
+        yield {"learner.offload_optimizer": True}
+
+
 def _other_cache(recipe: Recipe, _shape: ModelShape, device: Device) -> Iterator[Changes]:
     """Less beside a learner; engines that have their GPUs to themselves may take nearly all of them."""
     rollout = recipe.rollout
@@ -173,4 +178,7 @@ def _half_precision(recipe: Recipe, _shape: ModelShape, _device: Device) -> Iter
 
 
 # Those first that cost least; none touches the algorithm.
-SAVINGS: tuple[Saving, ...] = (_checkpointing, _shorter_rows, _other_cache, _other_sizes, _half_precision)
+SAVINGS: tuple[Saving, ...] = (
+    *(_checkpointing, _shorter_rows, _other_cache),
+    *(_other_sizes, _half_precision, _offloaded),
+)

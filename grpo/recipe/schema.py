@@ -122,6 +122,7 @@ class Learner(Section):
     max_grad_norm: PositiveFloat = 1.0
     row_tokens: PositiveInt = 2048  # packed row: tokens per micro-batch
     gradient_checkpointing: bool = False
+    offload_optimizer: bool = False  # GPU: master copies and moments in the machine's memory
 
 
 class Parallel(Section):

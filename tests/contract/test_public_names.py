@@ -43,7 +43,7 @@ algorithm.ref_update_steps algorithm.old algorithm.importance_sampling_correctio
 algorithm.mask_truncated_completions algorithm.num_minibatches
 learner.dtype learner.learning_rate learner.lr_scheduler_type learner.warmup_steps learner.weight_decay
 learner.adam_beta1 learner.adam_beta2
-learner.max_grad_norm learner.row_tokens learner.gradient_checkpointing
+learner.max_grad_norm learner.row_tokens learner.gradient_checkpointing learner.offload_optimizer
 parallel.replicate parallel.shard parallel.tensor parallel.expert parallel.context parallel.pipeline
 parallel.timeout_s
 evaluation.every evaluation.num_samples evaluation.temperature evaluation.top_p

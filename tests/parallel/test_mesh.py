@@ -32,20 +32,26 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return write(tmp_path_factory.mktemp(request.param))
 
 
-def recipe_of(sizes: dict[str, int], **algorithm: Any) -> Recipe:
+def recipe_of(sizes: dict[str, int], algorithm: dict[str, Any], learner: dict[str, Any]) -> Recipe:
     recipe = make_recipe(
         algorithm=algorithm,
-        learner={"row_tokens": 40, "max_grad_norm": 0.5, "learning_rate": 1e-4},
+        learner={"row_tokens": 40, "max_grad_norm": 0.5, "learning_rate": 1e-4} | learner,
         rollout={"max_prompt_length": 8},
     )
     return recipe.model_copy(update={"parallel": Parallel(**sizes), "max_steps": STEPS})
 
 
 def train(
-    rank: int, folder: Path, sizes: dict[str, int], dtype: torch.dtype, num_samples: int, algorithm: dict[str, Any]
+    rank: int,
+    folder: Path,
+    sizes: dict[str, int],
+    dtype: torch.dtype,
+    num_samples: int,
+    algorithm: dict[str, Any],
+    learner_keys: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Five steps; what they gave, and the whole of every parameter afterwards."""
-    recipe = recipe_of(sizes, **algorithm)
+    recipe = recipe_of(sizes, algorithm, learner_keys or {})
     mesh = lay_out(recipe.parallel, "cpu") if recipe.parallel.num_processes > 1 else ALONE
     policy = Policy.load(str(folder), dtype=dtype, device="cpu", mesh=mesh)
     local = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in policy.model.parameters())
@@ -119,6 +125,19 @@ def test_processes_without_a_row_take_part(folder: Path, sizes: dict[str, int]) 
     """One sample is one row, for one share of two or four."""
     alone = train(0, folder, {}, torch.float32, 1, {})
     compare(run(train, 4, folder, sizes, torch.float32, 1, {}), alone, 1e-5)
+
+
+def test_an_optimizer_in_the_machines_memory_steps_alike(tmp_path: Path) -> None:
+    folder = write_dense(tmp_path)
+    alone = train(0, folder, {}, torch.float64, 9, {})
+    for sizes in ({}, {"shard": 2}):
+        offloaded = {"offload_optimizer": True}
+        arguments = (folder, sizes, torch.float64, 9, {}, offloaded)
+        ranks = run(train, 2, *arguments) if sizes else [train(0, *arguments)]
+        for rank in ranks:
+            np.testing.assert_allclose(rank["grad_norm"], alone["grad_norm"], rtol=1e-9)
+            for name, tensor in rank["tensors"].items():
+                torch.testing.assert_close(tensor, alone["tensors"][name], rtol=0, atol=1e-9, msg=name)
 
 
 def test_several_updates_a_rollout_and_a_reference(folder: Path) -> None:
