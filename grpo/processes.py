@@ -1,6 +1,6 @@
 """Processes of this program's own: started clean, heard, told why they ended, and never left behind.
 
-A child is ``python -m MODULE DESCRIPTOR``. It speaks with its parent over one connection (pickled objects, both ways),
+A child is ``python -m MODULE DESCRIPTOR PARENT``. It speaks with its parent over one connection (pickled objects, both ways),
 writes all else into a log of its own, does not hear the keyboard, and is killed by the kernel when its parent is gone.
 """
 
@@ -45,7 +45,7 @@ class Child:
         self._log_start = log.stat().st_size if log.exists() else 0
         with theirs, log.open("ab") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno())],
+                [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -130,7 +130,7 @@ def _own_environment() -> dict[str, str]:
 
 def parent_connection() -> "Connection[Any, Any]":
     """The child's end: to be called first in its ``__main__``. Ends the process when its parent is already gone."""
-    parent = os.getppid()
+    parent = int(sys.argv[2])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

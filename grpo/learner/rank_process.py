@@ -1,4 +1,4 @@
-"""One of the learner's processes but the first: ``python -m grpo.learner.rank_process DESCRIPTOR``.
+"""One of the learner's processes but the first: ``python -m grpo.learner.rank_process``.
 
 Its parent, the first one, sends the recipe and where to meet; all else comes with the leader's words.
 """
