@@ -1,23 +1,19 @@
 """Assert suites: test code runs on the trusted side, in a child of ours, and calls the program in its sandbox.
 
-Between the two stands this module: it passes each call on to a session of the sandbox and each result back, as plain
-builtin values.
+Between the two stands this module: it passes each request on to a session of the sandbox and each reply back, unread.
 """
 
-import ast
-import builtins
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from rewards.code_program import Program, completed
+from rewards.code_names import Names, read_names
+from rewards.code_program import BRIDGE, Program, answering, completed
 from rewards.code_runs import failure_of
 from rewards.code_suite import AssertSuite, Failure, SuiteResult
 from rewards.pool import Pool
 from rewards.sandbox_program import Outcome, RunStatus, SandboxLimits
-from rewards.sandbox_values import ValueCodecError, decode, encode
 from rewards.verdict import Status
 from rewards.worker import Limits, Message, Worker, WorkerDiedError, WorkerLimitError
 
@@ -25,14 +21,18 @@ if TYPE_CHECKING:
     from rewards.sandbox import Sandbox
 
 _CHILD = "rewards.code_asserts_child"
-_BUILTINS = frozenset(dir(builtins))
-_DEFINED = re.compile(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*=(?!=)", re.MULTILINE)
+_OUTPUT_BYTES = 8 << 20  # of one value: what is expected may be computed, so its size is not known
 
 
 class Session(Protocol):
     """A program that runs in the sandbox, and is called several times."""
 
-    def call(self, function: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Outcome: ...
+    def call(self, function: str, args: Sequence[object], kwargs: Mapping[str, object] | None = None) -> Outcome: ...
+
+
+class _Found(NamedTuple):
+    result: SuiteResult
+    doubt: str = ""  # why a right program might have failed too
 
 
 class AssertPool(Pool):
@@ -49,19 +49,38 @@ class AssertPool(Pool):
     def run(
         self, sandbox: "Sandbox", code: str, suite: AssertSuite, *, limits: SandboxLimits, stop_at_first: bool
     ) -> SuiteResult:
-        """Test a program. ``limits`` hold for all calls together. What fails on our side is tried once more."""
-        program = completed(code, suite)
-        request = _request(suite, stop_at_first)
-        try:
-            result = self._attempt(sandbox, program, request, limits)
-            if any(not failure.status.has_score for failure in result.failures):
-                result = self._attempt(sandbox, program, request, limits)
-        except WorkerLimitError as error:
-            return self._past_limit(sandbox, suite, request, limits, str(error))
-        return result
+        """Test a program. ``limits`` hold for all calls together. What fails on our side is tried once more.
 
-    def _attempt(self, sandbox: "Sandbox", program: Program, request: Message, limits: SandboxLimits) -> SuiteResult:
+        What says as much of a right program as of this one is not held against it: where the tests use its objects in
+        a way that no program may answer, or run past their own limit, a reference tells whose doing it was.
+
+        Raises:
+            ValueError: the tests cannot be read.
+        """
+        limits = replace(limits, output_bytes=max(limits.output_bytes, _OUTPUT_BYTES))
+        names = read_names(suite)
+        try:
+            found = self._attempt(sandbox, completed(code, suite), suite, names, limits, stop_at_first)
+            if any(not failure.status.has_score for failure in found.result.failures):
+                found = self._attempt(sandbox, completed(code, suite), suite, names, limits, stop_at_first)
+        except WorkerLimitError as error:
+            return self._past_limit(sandbox, suite, names, limits, str(error))
+        if found.result.failures and found.doubt and suite.reference:
+            return self._in_doubt(sandbox, suite, names, limits, found)
+        return found.result
+
+    def _attempt(
+        self,
+        sandbox: "Sandbox",
+        program: Program,
+        suite: AssertSuite,
+        names: Names,
+        limits: SandboxLimits,
+        stop_at_first: bool,
+    ) -> _Found:
         """Raises WorkerLimitError where the tests' own code ran past its limit."""
+        request = {"setup": suite.setup, "tests": suite.tests, "stop": stop_at_first, **asdict(names)}
+        program = answering(program)
         with self.lease() as worker:
             try:
                 with sandbox.session(program.text, limits=limits) as session:
@@ -69,63 +88,55 @@ class AssertPool(Pool):
             except WorkerDiedError as error:
                 return _unscored(f"the process of the tests: {error}")
 
-    def _past_limit(
-        self, sandbox: "Sandbox", suite: AssertSuite, request: Message, limits: SandboxLimits, error: str
+    def _in_doubt(
+        self, sandbox: "Sandbox", suite: AssertSuite, names: Names, limits: SandboxLimits, found: _Found
     ) -> SuiteResult:
-        """Whose doing it was: the program's, by what it returned, where the tests of a right program end in time."""
-        if suite.reference:
-            with suppress(WorkerLimitError):
-                right = self._attempt(sandbox, completed(suite.reference, suite), request, limits)
-                if not right.failures:
-                    failure = Failure(status=Status.TIMEOUT, reason=f"with what it returned, the tests' code {error}")
-                    return SuiteResult(num_passed=0, num_tests=right.num_tests, failures=(failure,))
-        return _unscored(f"the tests' own code {error}")
+        """The failures stand where the reference, which has right objects of its own, passes."""
+        with suppress(WorkerLimitError):
+            right = self._attempt(sandbox, completed(suite.reference, suite), suite, names, limits, True)
+            if not right.result.failures:
+                return found.result
+        return _unscored(f"the reference fails these tests too: {found.doubt}").result
+
+    def _past_limit(
+        self, sandbox: "Sandbox", suite: AssertSuite, names: Names, limits: SandboxLimits, error: str
+    ) -> SuiteResult:
+        """Whose doing it was: the program's, by what it returned, where the tests end in time with another.
+
+        That is the reference or, where there is none, a program that returns nothing: it fails every test, but comes
+        to each of them.
+        """
+        other = completed(suite.reference, suite) if suite.reference else _stub(names)
+        with suppress(WorkerLimitError):
+            right = self._attempt(sandbox, other, suite, names, limits, False).result
+            if not right.failures or not suite.reference:
+                failure = Failure(status=Status.TIMEOUT, reason=f"with what it returned, the tests' code {error}")
+                return SuiteResult(num_passed=0, num_tests=right.num_tests, failures=(failure,))
+        return _unscored(f"the tests' own code {error}").result
 
 
-def stand_ins(suite: AssertSuite) -> tuple[list[str], list[str]]:
-    """The names in the test code that mean the program's functions, and those that mean modules.
-
-    Every name is a function's that the tests use and nothing of theirs defines. A builtin's name is one only where the
-    reference program, or else the shape of the test, says so: a program that defines its own ``abs`` must not have
-    the tests compare with it.
-
-    >>> stand_ins(AssertSuite(tests=("assert math.isclose(area(2), 4)", "assert sum(1, 2) == 3")))
-    (['area', 'sum'], ['math'])
-
-    Raises:
-        ValueError: the test code is no Python.
-    """
-    pieces = [_parsed(source) for source in (suite.setup, *suite.tests)]
-    nodes = [node for piece in pieces for node in ast.walk(piece)]
-    used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    free = used - _defined_in_tests(nodes)
-    bases = {node.value.id for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
-    own = {one or other for one, other in _DEFINED.findall(f"{suite.prompt}\n{suite.reference}")} | {suite.entry_point}
-    names = (free - _BUILTINS) | (free & own)
-    modules = {name for name in names & bases - own if name in sys.stdlib_module_names}
-    names -= modules
-    if not own - {""}:
-        names |= {name for piece in pieces[1:] if (name := _outermost_builtin(piece, names))}
-    return sorted(names), sorted(modules)
+def _stub(names: Names) -> Program:
+    return Program("".join(f"def {name}(*args, **kwargs): return None\n" for name in names.program))
 
 
-def _request(suite: AssertSuite, stop_at_first: bool) -> Message:
-    names, modules = stand_ins(suite)
-    return {"setup": suite.setup, "tests": suite.tests, "names": names, "modules": modules, "stop": stop_at_first}
-
-
-def _converse(worker: Worker, session: Session, program: Program, request: Message) -> SuiteResult:
+def _converse(worker: Worker, session: Session, program: Program, request: Message) -> _Found:
     """Make the calls that the tests ask for, until they are done."""
     ended: Failure | None = None
+    parts: list[str] = []
     reply = worker.ask(request)
-    while "call" in reply:
-        args, kwargs = _decoded(reply["args"]), _decoded(reply["kwargs"])
-        outcome = session.call(str(reply["call"]), args, kwargs)
-        if outcome.status not in (RunStatus.FINISHED, RunStatus.RUNTIME_ERROR):
-            ended = failure_of(outcome, program)
-            reply = worker.ask({"ended": True})
+    while "call" in reply or "part" in reply:
+        if "part" in reply:
+            parts.append(str(reply["part"]))
+            reply = worker.ask({"more": True})
+            continue
+        outcome = session.call(BRIDGE, ["".join((*parts, str(reply["call"])))])
+        parts.clear()
+        answer = outcome.value if outcome.status is RunStatus.FINISHED else None
+        if isinstance(answer, str):
+            reply = worker.ask({"reply": answer})
         else:
-            reply = worker.ask(_answer(outcome))
+            ended = failure_of(outcome, program) or Failure(status=Status.WRONG, reason="a reply that is none")
+            reply = worker.ask({"ended": True})
     if reply["problem"]:
         return _unscored(str(reply["problem"]))
     failures = [Failure(status=Status.WRONG, reason=reason) for reason in reply["failures"]]
@@ -133,51 +144,10 @@ def _converse(worker: Worker, session: Session, program: Program, request: Messa
         failures.append(ended)
     if not reply["num_calls"] and not failures:
         return _unscored("the tests never call the program")
-    return SuiteResult(num_passed=reply["num_passed"], num_tests=reply["num_tests"], failures=tuple(failures))
+    result = SuiteResult(num_passed=reply["num_passed"], num_tests=reply["num_tests"], failures=tuple(failures))
+    return _Found(result, str(reply["doubt"]))
 
 
-def _answer(outcome: Outcome) -> Message:
-    if outcome.status is RunStatus.RUNTIME_ERROR:
-        return {"raised": outcome.error[:1000]}
-    try:
-        return {"value": encode(outcome.value).decode()}
-    except ValueCodecError as error:
-        return {"raised": f"ValueError: it returned {error}"}
-
-
-def _decoded(text: object) -> Any:
-    return decode(str(text).encode())
-
-
-def _defined_in_tests(nodes: list[ast.AST]) -> set[str]:
-    defined: set[str] = set()
-    for node in nodes:
-        match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
-                defined.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                defined.add(name)
-            case ast.ExceptHandler(name=str(name)):
-                defined.add(name)
-            case ast.alias(name=name, asname=given):
-                defined.add(given or name.partition(".")[0])
-    return defined
-
-
-def _outermost_builtin(piece: ast.Module, names: set[str]) -> str | None:
-    """The builtin's name that an assertion must mean the program's function by, for it calls nothing else."""
-    called = [
-        node.func.id for node in ast.walk(piece) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    ]
-    return called[0] if called and not names & set(called) else None
-
-
-def _parsed(source: str) -> ast.Module:
-    try:
-        return ast.parse(source)
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"the test code is no Python: {error}") from error
-
-
-def _unscored(reason: str) -> SuiteResult:
-    return SuiteResult(num_passed=0, num_tests=1, failures=(Failure(status=Status.HARNESS_ERROR, reason=reason),))
+def _unscored(reason: str) -> _Found:
+    failure = Failure(status=Status.HARNESS_ERROR, reason=reason)
+    return _Found(SuiteResult(num_passed=0, num_tests=1, failures=(failure,)))

@@ -1,8 +1,8 @@
 """Checkers: programs of a dataset that decide whether an output is right where several are.
 
 A checker is given three files, ``input.txt correct_output.txt solution_output.txt``, as those of Codeforces' problems
-are. It accepts by printing a number from 1 and nothing else, or a word such as ``ok`` first, or by printing nothing
-and ending well.
+are. It accepts by printing a number from 1, or a word such as ``ok``, and nothing else; or by printing nothing and
+ending well, where it does so on the expected output too.
 It runs in a sandbox of its own: the output that it reads was written by a model.
 """
 
@@ -25,6 +25,7 @@ exec(compile(given["checker"], "checker.py", "exec"), {"__name__": "__main__", "
 """
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _ACCEPTS = {"ok", "accepted", "ac", "true", "yes", "correct"}
+_REFUSES = {"wa", "wrong", "wrong_answer", "rejected", "false", "no", "incorrect"}
 
 
 class Runner(Protocol):
@@ -44,17 +45,23 @@ class Checker:
     def failure(self, test: OutputTest, given: str) -> Failure | None:
         """Why the output is wrong; None where it is right.
 
-        A checker that fails on an output, but accepts the expected one, has met something that no right output holds.
+        Silence, a crash and words that are not a checker's say nothing by themselves: what it makes of the expected
+        output tells what they mean.
         """
         outcome = self._run(test, given)
         verdict = _verdict(outcome)
         if verdict is None:
-            if _verdict(self._run(test, test.stdout)) is True:
-                return Failure(status=Status.WRONG, reason=f"the checker could not read the output: {outcome.error}")
-            return Failure(status=Status.HARNESS_ERROR, reason=f"the checker failed: {outcome.error}")
+            right = self._run(test, test.stdout)
+            if _is_silent(outcome) and _is_silent(right):
+                return None
+            if _verdict(right) is not True and not _is_silent(right):
+                shown = outcome.error or f"it says {_shown(outcome)}"
+                return Failure(status=Status.HARNESS_ERROR, reason=f"the checker failed: {shown}")
         if verdict:
             return None
-        return Failure(status=Status.WRONG, reason=f"the checker refused the output {outcome.stdout.strip()[:60]!r}")
+        if outcome.status is not RunStatus.FINISHED:
+            return Failure(status=Status.WRONG, reason=f"the checker could not read the output: {outcome.error}")
+        return Failure(status=Status.WRONG, reason=f"the checker refused the output: {_shown(outcome)}")
 
     def _run(self, test: OutputTest, given: str) -> Outcome:
         files = {"input": test.stdin, "correct_output": test.stdout, "solution_output": given}
@@ -62,12 +69,24 @@ class Checker:
 
 
 def _verdict(outcome: Outcome) -> bool | None:
-    """What the checker says; None where it failed to say anything."""
-    said = outcome.stdout.lower().split() or ["ok"]
-    if outcome.status is RunStatus.FINISHED:
-        if _NUMBER.fullmatch(said[0]):  # alone: in a sentence it may be quoted from the output
-            return len(said) == 1 and float(said[0]) >= 1.0
-        return said[0].strip(".:,!") in _ACCEPTS
-    if outcome.status is RunStatus.RUNTIME_ERROR and "SystemExit" in outcome.error:
+    """What the checker says in one word, or by its exit status; None where it says nothing, or not in one word.
+
+    A sentence may quote the output that it refuses.
+    """
+    said = outcome.stdout.lower().split()
+    if outcome.status is RunStatus.RUNTIME_ERROR and outcome.error.startswith("exit status"):
         return False
-    return None
+    if outcome.status is not RunStatus.FINISHED or len(said) != 1:
+        return None
+    if _NUMBER.fullmatch(said[0]):
+        return float(said[0]) >= 1.0
+    word = said[0].strip(".:,!")
+    return word in _ACCEPTS if word in _ACCEPTS | _REFUSES else None
+
+
+def _is_silent(outcome: Outcome) -> bool:
+    return outcome.status is RunStatus.FINISHED and not outcome.stdout.strip()
+
+
+def _shown(outcome: Outcome) -> str:
+    return repr(outcome.stdout.strip()[:60])

@@ -1,9 +1,9 @@
 r"""Printed output against what was expected, as judges compare it.
 
 White space at the ends of lines, empty lines at either end and ``\r`` do not count, nor does how many blanks stand
-between two words of a line. Lines and words must be as many, and each word the same text; where the expected word is
-written as a decimal (``0.5``, ``1e-7``), a number within the tolerance of it will do, relative to it or, below 1,
-absolute.
+between two words of a line. Lines and words must be as many, and each word the same text, but that ``3.0`` will do for
+``3``; where the expected word is written as a decimal (``0.5``, ``1e-7``), a number within the tolerance of it will do
+(``close``).
 """
 
 import math
@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,30}\.[0-9]{0,40}|\.[0-9]{1,40}|[0-9]{1,30}(?=[eE]))(?:[eE][+-]?[0-9]{1,3})?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,30}\.?[0-9]{0,40}|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_WIDEST = 1e3  # the size from which on the tolerance grows no more
+_ROUNDING = 1e-12  # relative, of some thousands of operations in double precision
 _MAX_SHOWN = 60
 
 
@@ -47,10 +50,19 @@ def describe(found: Difference) -> str:
 
 
 def close(expected: float, given: float, tolerance: float) -> bool:
-    """Whether ``given`` is within ``tolerance`` of ``expected``, relative to it or, below 1, absolute."""
+    """Whether ``given`` is within ``tolerance`` of ``expected``: absolute below 1, relative up to a thousand.
+
+    Above, it stays as wide as at a thousand: at a million a relative 1e-6 would take one cent, or one whole, for
+    another. What double precision cannot tell apart is the same at any size.
+
+    >>> close(1234567.89, 1234568.89, 1e-6), close(1234567.89, 1234567.8900001, 1e-6)
+    (False, True)
+    """
     if math.isnan(expected) or math.isinf(expected):
         return expected == given or (math.isnan(expected) and math.isnan(given))
-    return expected == given or abs(expected - given) <= tolerance * max(1.0, abs(expected))
+    size = abs(expected)
+    allowed = max(tolerance * min(max(size, 1.0), _WIDEST), min(tolerance, _ROUNDING) * size)
+    return expected == given or abs(expected - given) <= allowed
 
 
 def _lines(text: str) -> list[str]:
@@ -69,6 +81,8 @@ def _same_line(expected: str, given: str, tolerance: float) -> bool:
 
 
 def _same_number(expected: str, given: str, tolerance: float) -> bool:
+    if tolerance and _WHOLE.fullmatch(expected):
+        return given.startswith(f"{expected}.0") and not given[len(expected) + 1 :].strip("0")
     if not tolerance or _DECIMAL.fullmatch(expected) is None or _NUMBER.fullmatch(given) is None:
         return False
     return close(float(expected), float(given), tolerance)

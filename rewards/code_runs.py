@@ -1,6 +1,7 @@
 """Run a program on its tests, one execution each, and compare on this side: what is expected stays here."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rewards.code_checker import Checker, Runner
@@ -9,11 +10,16 @@ from rewards.code_program import Program, with_function
 from rewards.code_suite import CallSuite, Failure, OutputSuite, OutputTest, SuiteResult
 from rewards.code_value import same_value, shown
 from rewards.sandbox_program import Outcome, RunStatus, SandboxLimits
+from rewards.sandbox_values import encode
 from rewards.verdict import Status
 
 if TYPE_CHECKING:
     from rewards.sandbox import Sandbox
 
+_ROOM, _LEAST_ROOM_BYTES = 4, 1 << 16
+_MAX_TIMEOUTS = (
+    4  # of one program: tests mostly grow, and one that loops on all of them is not to take its time on each
+)
 _MAX_FAILURES = 8  # kept of one program; a reason names the first
 _SHOWN_STATUS = {
     RunStatus.RUNTIME_ERROR: "runtime error",
@@ -26,12 +32,19 @@ _SHOWN_STATUS = {
 
 
 def run_outputs(
-    runner: Runner, code: str, suite: OutputSuite, *, limits: SandboxLimits, checker: Checker | None, tolerance: float
+    runner: Runner,
+    program: Program,
+    suite: OutputSuite,
+    *,
+    limits: SandboxLimits,
+    checker: Checker | None,
+    tolerance: float,
 ) -> Iterable[Failure | None]:
     """Per test, why it failed, or None. Lazy: a test is run when its result is asked for."""
     for number, test in enumerate(suite.tests, start=1):
-        outcome = again(lambda test=test: runner.run(code, stdin=test.stdin, limits=limits))  # type: ignore[misc]
-        failure = failure_of(outcome, Program(code)) or _compare(test, outcome.stdout, checker, tolerance)
+        roomy = _with_room(limits, len(test.stdout.encode()))
+        outcome = again(lambda: runner.run(program.text, stdin=test.stdin, limits=roomy))  # noqa: B023 - called at once
+        failure = failure_of(outcome, program) or _compare(test, outcome.stdout, checker, tolerance)
         yield failure and numbered(failure, number)
 
 
@@ -42,9 +55,8 @@ def run_calls(
     for number, test in enumerate(suite.tests, start=1):
         program, name = with_function(code, test.function)
         args, kwargs = list(test.args), dict(test.kwargs)
-        outcome = again(
-            lambda: sandbox.call(program.text, name, args, kwargs, limits=limits)  # noqa: B023 - called at once
-        )
+        roomy = _with_room(limits, max(len(encode(right)) for right in test.returns))
+        outcome = again(lambda: sandbox.call(program.text, name, args, kwargs, limits=roomy))  # noqa: B023 - as above
         failure = failure_of(outcome, program)
         if failure is None and not any(same_value(right, outcome.value, tolerance) for right in test.returns):
             reason = f"expected {shown(test.returns[0])}, got {shown(outcome.value)}"
@@ -53,15 +65,16 @@ def run_calls(
 
 
 def tally(results: Iterable[Failure | None], num_tests: int, *, stop_at_first: bool) -> SuiteResult:
-    """Count; with ``stop_at_first``, what comes after the first failure is not run."""
-    num_passed = 0
+    """Count; with ``stop_at_first``, what comes after the first failure is not run, nor after the fourth timeout."""
+    num_passed = num_timeouts = 0
     failures: list[Failure] = []
     for failure in results:
         if failure is None:
             num_passed += 1
         elif len(failures) < _MAX_FAILURES or not failure.status.has_score:
             failures.append(failure)
-        if failures and stop_at_first:
+            num_timeouts += failure.status is Status.TIMEOUT
+        if (failures and stop_at_first) or num_timeouts == _MAX_TIMEOUTS:
             break
     return SuiteResult(num_passed=num_passed, num_tests=num_tests, failures=tuple(failures))
 
@@ -70,6 +83,11 @@ def again(run: Callable[[], Outcome]) -> Outcome:
     """A sandbox that failed is asked once more: the machine may have ended it, not the program."""
     outcome = run()
     return run() if outcome.status is RunStatus.SANDBOX_FAILURE else outcome
+
+
+def _with_room(limits: SandboxLimits, num_bytes: int) -> SandboxLimits:
+    """With as much output as what is expected takes, in whatever way it may be written: as tuples, say."""
+    return replace(limits, output_bytes=max(limits.output_bytes, _ROOM * num_bytes + _LEAST_ROOM_BYTES))
 
 
 def failure_of(outcome: Outcome, program: Program) -> Failure | None:

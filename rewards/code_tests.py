@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from rewards.arguments import check_choice, check_number
 from rewards.base import PooledVerifier
 from rewards.code_answer import EXTRACTORS, MAX_CHARACTERS
-from rewards.code_asserts import AssertPool, stand_ins
+from rewards.code_asserts import AssertPool
 from rewards.code_checker import Checker, Runner
 from rewards.code_formats import AUTO, REFERENCE, parse_tests, read_suite
+from rewards.code_names import read_names
+from rewards.code_program import Program, script
 from rewards.code_runs import run_calls, run_outputs, tally
 from rewards.code_suite import AssertSuite, CallSuite, OutputSuite, Suite, SuiteResult
 from rewards.sandbox_program import SandboxLimits, SandboxUnavailableError
@@ -64,7 +66,8 @@ class CodeTestsVerifier(PooledVerifier):
             extract: ``last_block`` of code, ``answer_tags``, or the ``whole`` text.
             score: ``all`` tests or none, or the ``share`` of them.
             stop_at_first_failure: absent: where all must pass, which then cannot change the score.
-            float_tolerance: relative, or absolute below 1, where a decimal is expected; 0: exact.
+            float_tolerance: relative, where a decimal is expected; absolute below 1, and from a thousand on no wider
+                than there; 0: exact.
             tests_column: where the tests are: ``auto`` (columns of a known shape, else the reference),
                 ``reference``, or a column's name.
             cpu_s: CPU seconds of one test; of all of them together where test code asserts.
@@ -110,7 +113,7 @@ class CodeTestsVerifier(PooledVerifier):
         try:
             suite = parse_tests(reference, _ANY_ROW)
             if isinstance(suite, AssertSuite):
-                stand_ins(suite)
+                read_names(suite)
         except ValueError as error:
             return str(error) if self._column == REFERENCE or reference.lstrip()[:1] in ("{", "[") else None
         return None
@@ -159,8 +162,9 @@ class CodeTestsVerifier(PooledVerifier):
         """Raises ValueError where the tests are of a kind that cannot be run."""
         if isinstance(suite, OutputSuite):
             checker = Checker(suite.checker, self._checkers, self._limits) if suite.checker else None
+            program = script(code) if self.language == "python" else Program(code)
             results = run_outputs(
-                self._runner, code, suite, limits=self._limits, checker=checker, tolerance=self._tolerance
+                self._runner, program, suite, limits=self._limits, checker=checker, tolerance=self._tolerance
             )
             return tally(results, len(suite.tests), stop_at_first=self._stops)
         if self._sandbox is None:
@@ -202,7 +206,7 @@ class _SuiteCache:
             return kept[1]
         suite = read_suite(question, self._where)
         if isinstance(suite, AssertSuite):
-            stand_ins(suite)
+            read_names(suite)
         with self._lock:
             self._read[key] = (question, suite)
             if len(self._read) > _NUM_CACHED:

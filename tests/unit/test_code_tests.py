@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from rewards import Question, Status, Verdict
-from rewards.code_asserts import AssertPool, stand_ins
+from rewards.code_asserts import AssertPool
+from rewards.code_names import Names, read_names
 from rewards.code_suite import AssertSuite
 from rewards.code_tests import CodeTestsVerifier
 from rewards.hostile import HOSTILE
@@ -156,10 +157,10 @@ def test_a_function_named_as_a_builtin_is_the_programs_where_the_reference_says_
     assert judge(verifier, "def sum(a, b): return 6", right, **columns).score == 0.0
 
 
-def test_stand_ins_are_what_the_tests_use_and_nothing_defines() -> None:
+def test_names_of_the_program_are_what_the_tests_use_and_nothing_defines() -> None:
     setup = "import copy\ndef helper(x):\n    return deep(x)\nn = 3"
     suite = AssertSuite(tests=("assert [f(copy.copy(y), k=n) for y in range(n)] == helper(g)",), setup=setup)
-    assert stand_ins(suite) == (["deep", "f", "g"], [])
+    assert read_names(suite) == Names(program=("deep", "f", "g"))
 
 
 def test_values_of_every_builtin_type_cross(verifier: CodeTestsVerifier) -> None:
@@ -230,9 +231,9 @@ def test_a_value_that_keeps_the_tests_busy_is_the_programs_doing() -> None:
     verifier = CodeTestsVerifier(extract="whole")
     verifier.pool.close()
     verifier.pool = AssertPool(cpu_s=0.5)
-    right = "def f(x): return range(x)"
-    columns = {"test_list": ["assert sum(1 for _ in f(3)) == 3"]}
-    verdict = judge(verifier, "def f(x): return range(10 ** 15)", right, **columns)
+    right = "def f(x): return x"
+    columns = {"test_list": ["assert sum(1 for _ in range(f(3))) == 3"]}
+    verdict = judge(verifier, "def f(x): return 10 ** 15", right, **columns)
     assert (verdict.score, verdict.status) == (0.0, Status.TIMEOUT)
     assert judge(verifier, right, right, **columns).score == 1.0
     verifier.close()
