@@ -177,6 +177,7 @@ def test_a_publish_is_proven_on_each_replica(subject: Subject) -> None:
     assert all(answer.version == version for answer in answers(subject.fleet, make_requests(2)).values())
 
 
+@pytest.mark.slow
 def test_a_byte_flipped_for_one_replica_stops_the_publish_by_name(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +209,7 @@ def test_a_replica_killed_while_sampling_loses_nothing_and_comes_back(subject: S
     requests = make_requests(12)
     undisturbed = answers(subject.single, requests)
     pids = subject.pids()
+    os.kill(pids["engine-1"], signal.SIGSTOP)  # so that it cannot have answered all before the other's first answer
     assert_same(answers(subject.fleet, requests, lambda: kill(pids["engine-1"])), undisturbed)
     assert list(subject.pids()) == ["engine-0"]
     (report,) = subject.reports
@@ -221,6 +223,7 @@ def test_a_replica_killed_while_sampling_loses_nothing_and_comes_back(subject: S
     assert_same(answers(subject.fleet, requests), answers(subject.single, requests))
 
 
+@pytest.mark.slow
 def test_a_replica_killed_between_two_steps_is_back_after_the_publish(subject: Subject) -> None:
     kill(subject.pids()["engine-0"])
     version = subject.publish()
@@ -230,6 +233,7 @@ def test_a_replica_killed_between_two_steps_is_back_after_the_publish(subject: S
     ]
 
 
+@pytest.mark.slow
 def test_a_replica_that_falls_silent_is_killed_and_its_answers_come_from_the_other(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +248,7 @@ def test_a_replica_that_falls_silent_is_killed_and_its_answers_come_from_the_oth
     assert not Path(f"/proc/{stopped}").exists()
 
 
+@pytest.mark.slow
 def test_when_all_are_killed_sampling_goes_on_from_the_weights_at_hand(subject: Subject) -> None:
     requests = make_requests()
     undisturbed = answers(subject.single, requests)
@@ -258,6 +263,7 @@ def test_when_all_are_killed_sampling_goes_on_from_the_weights_at_hand(subject: 
     np.testing.assert_allclose(subject.fleet.score(PROBE), subject.learner.score(PROBE), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_abandoned_iterator_leaves_nothing_behind(subject: Subject) -> None:
     requests = make_requests()
     expected = answers(subject.single, requests)
@@ -274,6 +280,7 @@ def test_an_abandoned_iterator_leaves_nothing_behind(subject: Subject) -> None:
     assert subject.publish() == subject.fleet.version
 
 
+@pytest.mark.slow
 def test_a_request_that_cannot_be_served_is_refused_by_name_and_others_are_served(subject: Subject) -> None:
     (good, *_) = requests = make_requests(2)
     long = Prompt(problem=Problem(problem_id="too-long", question="", reference=""), token_ids=(5,) * 200, ordinal=9)
@@ -283,6 +290,7 @@ def test_a_request_that_cannot_be_served_is_refused_by_name_and_others_are_serve
     assert subject.reports == []
 
 
+@pytest.mark.slow
 def test_a_replica_that_keeps_dying_is_left_out_and_without_any_the_run_ends(tmp_path: Path) -> None:
     reports: list[str] = []
     doomed = {"engine-1"}
@@ -317,6 +325,7 @@ def test_a_replica_that_keeps_dying_is_left_out_and_without_any_the_run_ends(tmp
     assert not fleet._parcel.path.exists()
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     before = own_parcels()

@@ -129,6 +129,7 @@ def test_it_goes_on_alike_on_one_process_and_on_two(killed: tuple[Path, str, flo
     assert len(set(groups[0])) == len(groups[0])
 
 
+@pytest.mark.slow
 def test_a_killed_replica_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with running(command(folder, "max_steps=8")) as process:
@@ -143,6 +144,7 @@ def test_a_killed_replica_is_replaced_and_nothing_is_lost(tmp_path: Path) -> Non
     assert [line["step"] for line in steps(folder)] == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_nobody_is_left_of_a_run_that_was_killed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with running(command(folder, "max_steps=50")) as process:
@@ -155,6 +157,7 @@ def test_nobody_is_left_of_a_run_that_was_killed(tmp_path: Path) -> None:
         assert all(map(is_gone, others))
 
 
+@pytest.mark.slow
 def test_an_interrupt_finishes_the_step_saves_and_leaves_nobody(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with running(command(folder, "max_steps=50", "checkpoint.every=0")) as process:
@@ -169,6 +172,7 @@ def test_an_interrupt_finishes_the_step_saves_and_leaves_nobody(tmp_path: Path) 
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_same_run(tmp_path: Path) -> None:
     launched, own = tmp_path / "launched", tmp_path / "own"
     finish(own, "max_steps=2")
