@@ -1,7 +1,8 @@
 """Processes of this program's own: started clean, heard, told why they ended, and never left behind.
 
-A child is ``python -m MODULE DESCRIPTOR PARENT``. It speaks with its parent over one connection (pickled objects, both ways),
-writes all else into a log of its own, does not hear the keyboard, and is killed by the kernel when its parent is gone.
+A child is ``python -m MODULE DESCRIPTOR PARENT``. It speaks with its parent over one connection (pickled objects, both
+ways), writes all else into a log of its own, does not hear the keyboard, and is killed by the kernel when its parent is
+gone.
 """
 
 import contextlib
