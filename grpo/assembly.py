@@ -15,8 +15,8 @@ from grpo.engine.replica import Start
 from grpo.engine.tool_engine import ToolEngine
 from grpo.errors import RecipeError, UserError
 from grpo.learner import Learner
-from grpo.learner.mesh import ALONE
-from grpo.learner.team import Leader, Membership, Origin, join
+from grpo.learner.mesh import ALONE, Mesh
+from grpo.learner.team import Leader, Origin, join
 from grpo.models import resolve_model
 from grpo.precision import arithmetic_dtype
 from grpo.prompts import Prompts
@@ -80,10 +80,11 @@ def check_devices(recipe: Recipe) -> None:
 
 
 @contextlib.contextmanager
-def learner_of(
-    recipe: Recipe, checkpoint: Path | None, launched: Membership | None, *, logs: Path
-) -> Iterator[Learner]:
-    """The learner: this process, or the first of several, whose others a launcher has started or this one does."""
+def learner_of(recipe: Recipe, checkpoint: Path | None, mesh: Mesh | None, *, logs: Path) -> Iterator[Learner]:
+    """The learner: this process, or the first of several.
+
+    ``mesh``: of the processes that a launcher has started; absent: this one starts the others.
+    """
     torch.manual_seed(recipe.seed)
     origin, device = origin_of(recipe, checkpoint), device_of(recipe)
     if recipe.parallel.num_processes == 1:
@@ -92,12 +93,13 @@ def learner_of(
     with contextlib.ExitStack() as stack:
         crew: Crew | None = None
         obituaries: Callable[[], str] = str
-        if launched is None:
+        if mesh is None:
             crew = Crew(recipe, device=device, logs=logs)
             stack.callback(crew.close)
-            launched, obituaries = crew.membership, crew.obituaries
-        mesh = join(recipe, launched, device=device)
+            mesh, obituaries = join(recipe, crew.membership, device=device), crew.obituaries
         stack.callback(torch.distributed.destroy_process_group)
+        if crew is not None:
+            stack.callback(crew.close)  # once more, first: the group would wait for them
         leader = Leader(origin, recipe, mesh, obituaries)
         yield leader
         leader.dismiss()
@@ -143,9 +145,17 @@ def engine_of(
 
 
 def _fleet(recipe: Recipe, prompts: Prompts, source: str, logs: Path, report: Callable[[str], None]) -> Engine:
-    """Engines in processes of their own; on GPUs they have those that come after the learner's."""
+    """Engines in processes of their own; on GPUs they have those that come after the learner's on the first node."""
     number, each = recipe.rollout.num_engines, recipe.rollout.tensor_parallel
-    first = recipe.parallel.num_processes
+    first = int(os.environ.get("LOCAL_WORLD_SIZE", recipe.parallel.num_processes))
+    if recipe.num_gpus and first + number * each > torch.cuda.device_count():
+        raise RecipeError(
+            "rollout.num_engines",
+            number,
+            f"the engines' GPUs ({number} x {each}) come after the {first} learner processes on the first node, and it "
+            f"has {torch.cuda.device_count()} in all",
+            "Start fewer learner processes there, or set rollout.num_engines or rollout.tensor_parallel lower.",
+        )
     devices = [tuple(range(first + i * each, first + (i + 1) * each)) for i in range(number)]
     return EngineFleet(
         Start(

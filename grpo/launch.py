@@ -66,8 +66,9 @@ def train(recipe: Recipe, *, resume: bool) -> Evaluation | None:
     if shape is not None:
         check_window(recipe, shape)
     launched = Membership.from_launcher()
-    if launched is not None and launched.rank > 0:
-        follow(recipe, join(recipe, launched, device=device_of(recipe)))
+    mesh = None if launched is None else join(recipe, launched, device=device_of(recipe))  # others wait: first of all
+    if mesh is not None and mesh.rank > 0:
+        follow(recipe, mesh)
         return None
     with contextlib.ExitStack() as stack:
         prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
@@ -84,7 +85,7 @@ def train(recipe: Recipe, *, resume: bool) -> Evaluation | None:
         parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
         console = Console(recipe.max_steps, first_step=_step_of(checkpoint))
         stack.callback(console.close)
-        learner = stack.enter_context(learner_of(recipe, checkpoint, launched, logs=folder.logs))
+        learner = stack.enter_context(learner_of(recipe, checkpoint, mesh, logs=folder.logs))
         source, module = origin_of(recipe, checkpoint).path, learner.policy.model
         engine = stack.enter_context(engine_of(recipe, prompts, source, module, logs=folder.logs, report=console.say))
         _say_start(console, recipe, dataset, checkpoints, checkpoint, resume)

@@ -115,13 +115,19 @@ class Child:
         self.process.wait()
 
     def _last_words(self) -> str:
-        """The last traceback in the log of this start, or else its last lines."""
+        """The tracebacks in the log of this start, the cause first, or else its last lines."""
         with contextlib.suppress(OSError), self.log.open("rb") as file:
             file.seek(max(self._log_start, self.log.stat().st_size - _LOG_TAIL))
             text = file.read().decode(errors="replace").strip()
-            _, found, traceback = text.rpartition("Traceback (most recent call last)")
-            return (found + traceback if found else text)[-_LAST_WORDS:]
+            return _shortened(text[max(0, text.find("Traceback (most recent call last)")) :])
         return ""
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _LAST_WORDS:
+        return text
+    half = _LAST_WORDS // 2
+    return f"{text[:half]}\n...\n{text[-half:]}" if text.startswith("Traceback") else text[-_LAST_WORDS:]
 
 
 def _own_environment() -> dict[str, str]:
@@ -132,6 +138,8 @@ def _own_environment() -> dict[str, str]:
 def parent_connection() -> "Connection[Any, Any]":
     """The child's end: to be called first in its ``__main__``. Ends the process when its parent is already gone."""
     parent = int(sys.argv[2])
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # the parent hears them
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -50,7 +50,7 @@ fi
 stopping=
 trap 'stopping=1; scancel --signal=USR1 "$SLURM_JOB_ID.0"' USR1
 
-srun --kill-on-bad-exit=1 bash -c 'trap "" USR1; exec torchrun "$@"' torchrun \\
+srun --kill-on-bad-exit=1 --cpus-per-task={cpus_per_node} bash -c 'trap "" USR1; exec torchrun "$@"' torchrun \\
     --nnodes={nodes} \\
     --nproc-per-node={processes_per_node} \\
     --rdzv-backend=c10d \\

@@ -29,6 +29,7 @@ from grpo.learner.tensor import connect_parts, cut_of, is_partial
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe")  # whose parts are known by name
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+_BIASES = ("o_proj.bias", "gate_proj.bias", "up_proj.bias", "down_proj.bias")
 _FILE_BYTES = 1 << 30
 
 
@@ -47,6 +48,7 @@ def load_parts(path: str, mesh: Mesh, *, dtype: torch.dtype, arithmetic: torch.d
         )
     with init_empty_weights(include_buffers=False):
         model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED, dtype=arithmetic)
+    _check_biases(model, mesh, path)
     model.tie_weights()
     if mesh.size("pipeline") > 1:
         keep_stage(model, mesh.at("pipeline"), mesh.size("pipeline"))
@@ -60,6 +62,16 @@ def load_parts(path: str, mesh: Mesh, *, dtype: torch.dtype, arithmetic: torch.d
     model.to(torch.device(device))  # buffers
     _check_sharded(model, mesh)
     return cast(PreTrainedModel, model.eval())
+
+
+def _check_biases(model: nn.Module, mesh: Mesh, path: str) -> None:
+    """A bias after a sum of parts would be added by each of them."""
+    found = [name for name, _ in model.named_parameters() if name.endswith(_BIASES)]
+    if found and mesh.size("tensor") > 1:
+        raise ModelError(
+            f"model {path!r} has {found[0]}, which every process of parallel.tensor = {mesh.size('tensor')} would add: "
+            "set parallel.tensor=1 and use shard instead"
+        )
 
 
 def _layers(model: Any) -> Iterator[tuple[str, nn.Module]]:

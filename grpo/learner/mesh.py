@@ -109,7 +109,10 @@ def connect(sizes: Parallel, *, rank: int, address: str, device: str, patience_s
         world_size=sizes.num_processes,
         timeout=datetime.timedelta(seconds=patience_s),
     )
-    return lay_out(sizes, device)
+    mesh = lay_out(sizes, device)
+    for dimension in DIMENSIONS:  # groups made by torch's mesh begin with torch's own bound
+        dist.distributed_c10d._set_pg_timeout(datetime.timedelta(seconds=patience_s), mesh.group(dimension))
+    return mesh
 
 
 def lay_out(sizes: Parallel, device: str) -> Mesh:

@@ -8,6 +8,7 @@ operation is collective, and bounded by ``parallel.timeout_s``.
 import functools
 import os
 import pickle
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from grpo.datatypes import Sample
-from grpo.errors import GrpoError, LearnerError
+from grpo.errors import GrpoError, LearnerError, RecipeError
 from grpo.learner.learner import Learner, StepStats
 from grpo.learner.mesh import Mesh, connect
 from grpo.learner.policy import Policy
@@ -84,7 +85,15 @@ def join(recipe: Recipe, membership: Membership, *, device: str) -> Mesh:
     if membership.num_threads is not None:
         torch.set_num_threads(membership.num_threads)
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", membership.rank)) % torch.cuda.device_count())
+        place = int(os.environ.get("LOCAL_RANK", membership.rank))
+        if place >= torch.cuda.device_count():
+            raise RecipeError(
+                "parallel",
+                recipe.parallel.num_processes,
+                f"learner process {place} here needs a GPU of its own, and there are {torch.cuda.device_count()}",
+                "Start fewer on this machine, or make the sizes smaller.",
+            )
+        torch.cuda.set_device(place)
     try:
         return connect(
             recipe.parallel,
@@ -102,14 +111,19 @@ def join(recipe: Recipe, membership: Membership, *, device: str) -> Mesh:
 
 
 def follow(recipe: Recipe, mesh: Mesh) -> None:
-    """Do what the leader does until it says that the run has ended, or is gone."""
+    """Do what the leader does until it says that the run has ended, or is gone.
+
+    Interrupts are the leader's to hear: it finishes the step, and needs the others for that.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     origin: Origin = _share(None)
     learner = Learner(origin.load(mesh), recipe)
-    number = 0
-    while (word := _listen(number, mesh.rank)) != _END:
+    num_done = 0
+    while (word := _listen(num_done, mesh.rank)) != _END:
         _do(learner, *word, rank=mesh.rank)
-        number += 1
-        _store().set(_done_key(mesh.rank), str(number))
+        num_done += 1
+        _store().set(_done_key(mesh.rank), str(num_done))
 
 
 def _do(learner: Learner, name: str, args: tuple[Any, ...], *, rank: int) -> None:
@@ -121,7 +135,8 @@ def _do(learner: Learner, name: str, args: tuple[Any, ...], *, rank: int) -> Non
     except GrpoError:
         raise
     except RuntimeError as error:
-        raise LearnerError(f"learner rank {rank}, {name}: the learner's processes lost each other ({error})") from error
+        lost = "the learner's processes lost each other: " if _is_lost(error) else ""
+        raise LearnerError(f"learner rank {rank}, {name}: {lost}{type(error).__name__}: {error}") from error
 
 
 def _collective(method: Callable[Concatenate["Leader", P], R]) -> Callable[Concatenate["Leader", P], R]:
@@ -135,7 +150,7 @@ def _collective(method: Callable[Concatenate["Leader", P], R]) -> Callable[Conca
             return method(self, *args, **kwargs)
         except GrpoError:
             raise
-        except RuntimeError as error:  # torch's of every kind of failed collective
+        except RuntimeError as error:
             raise LearnerError(self._blame(method.__name__, error)) from error
 
     return cast(Callable[Concatenate["Leader", P], R], lead)
@@ -216,15 +231,22 @@ class Leader(Learner):
             raise LearnerError(self._blame(name, error)) from error
 
     def _blame(self, what: str, error: Exception) -> str:
-        """Whose doing it was: a process that has ended, or else those that are behind."""
+        """Whose doing it was: a process that has ended, this one, or else those that are behind."""
         if dead := self._obituaries():
             return f"{what} (update {self.num_updates if hasattr(self, 'optimizer') else 0}): {dead}"
+        if not _is_lost(error):
+            return f"learner rank 0, {what}: {type(error).__name__}: {error}"
         others = range(1, self._size)
         deaf = [rank for rank in others if _number_at(_heard_key(rank)) < self._number]
         late = deaf or [rank for rank in others if _number_at(_done_key(rank)) < self._number]
         behind = f" learner rank {', '.join(map(str, late))} did not {'hear of it' if deaf else 'come to its end'};"
         reason = str(error).strip().splitlines()[0]
         return f"{what}:{behind if late else ''} the learner's processes lost each other ({reason})"
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether a collective failed, rather than what this process computed by itself."""
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "Connection"))
 
 
 def _share(item: Any) -> Any:

@@ -24,6 +24,7 @@ TWO_DIMENSIONS = [
     *({"shard": 2, "context": 2}, {"context": 2, "tensor": 2}, {"pipeline": 2, "tensor": 2}),
     {"pipeline": 2, "replicate": 2},
 ]
+REST = [*FOUR, *TWO_DIMENSIONS[1:]]
 
 
 @pytest.fixture(scope="module", params=["dense", "moe"])
@@ -88,8 +89,19 @@ def compare(ranks: list[dict[str, Any]], alone: dict[str, Any], tolerance: float
         assert rank["optimizer"].keys() == alone["optimizer"].keys()
 
 
-@pytest.mark.parametrize("sizes", ONE_DIMENSION + FOUR + TWO_DIMENSIONS, ids=str)
+@pytest.mark.parametrize("sizes", ONE_DIMENSION, ids=str)
 def test_five_steps_are_those_of_one_process(folder: Path, sizes: dict[str, int]) -> None:
+    compare_five_steps(folder, sizes)
+
+
+@pytest.mark.parametrize(
+    "sizes", [TWO_DIMENSIONS[0], *(pytest.param(s, marks=pytest.mark.slow) for s in REST)], ids=str
+)
+def test_five_steps_on_four_processes_are_those_of_one(folder: Path, sizes: dict[str, int]) -> None:
+    compare_five_steps(folder, sizes)
+
+
+def compare_five_steps(folder: Path, sizes: dict[str, int]) -> None:
     arguments = (torch.float32, 13, {})
     alone = train(0, folder, {}, *arguments)
     ranks = run(train, Parallel(**sizes).num_processes, folder, sizes, *arguments)
@@ -119,7 +131,9 @@ def test_parameters_are_those_of_one_process_to_the_last_digits(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"shard": 4}, {"replicate": 4}, {"context": 4}, {"replicate": 2, "tensor": 2}], ids=str
+    "sizes",
+    [{"shard": 4}, *(pytest.param(s, marks=pytest.mark.slow) for s in ({"replicate": 4}, {"context": 4}))],
+    ids=str,
 )
 def test_processes_without_a_row_take_part(folder: Path, sizes: dict[str, int]) -> None:
     """One sample is one row, for one share of two or four."""

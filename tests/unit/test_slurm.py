@@ -40,7 +40,7 @@ def run_script(script: str, folder: Path, torchrun: str) -> tuple[subprocess.Com
     stand_in(commands, "scontrol", f'echo "scontrol $*" >> {folder}/calls; [[ $1 != show ]] || echo node7')
     # the real one signals all processes of the step
     stand_in(commands, "scancel", f'echo "scancel $*" >> {folder}/calls; kill -USR1 -- "-$(cat {folder}/group)"')
-    stand_in(commands, "srun", f'shift; exec setsid bash -c \'echo $$ > {folder}/group; exec "$@"\' srun "$@"')
+    stand_in(commands, "srun", f'shift 2; exec setsid bash -c \'echo $$ > {folder}/group; exec "$@"\' srun "$@"')
     stand_in(commands, "torchrun", f'echo "torchrun $*" >> {folder}/calls\n{torchrun}')
     environment = {
         **os.environ,
