@@ -12,6 +12,7 @@ from grpo.engine import make_engine
 from grpo.engine.fleet import EngineFleet
 from grpo.engine.protocol import Engine
 from grpo.engine.replica import Start
+from grpo.engine.server_engine import ServerEngine
 from grpo.engine.tool_engine import ToolEngine
 from grpo.errors import RecipeError, UserError
 from grpo.learner import Learner
@@ -124,7 +125,11 @@ def engine_of(
         logs: folder for what engines in processes of their own write.
         report: is told what befalls them.
     """
-    engine = _fleet(recipe, prompts, source, logs, report) if recipe.rollout.num_engines else None
+    engine: Engine | None = None
+    if recipe.rollout.servers:
+        engine = _servers(recipe, prompts, report)
+    elif recipe.rollout.num_engines:
+        engine = _fleet(recipe, prompts, source, logs, report)
     engine = engine or make_engine(
         model=source,
         module=module,
@@ -142,6 +147,21 @@ def engine_of(
             stack.pop_all()
             stack.callback(engine.close)
         yield engine
+
+
+def _servers(recipe: Recipe, prompts: Prompts, report: Callable[[str], None]) -> Engine:
+    """They were started with the recipe's model, and get a resumed run's weights with the first publish."""
+    return ServerEngine(
+        recipe.rollout.servers,
+        model=resolve_model(recipe.model),
+        rollout=recipe.rollout,
+        dtype=engine_dtype_of(recipe),
+        max_model_len=window_of(recipe),
+        decode=prompts.decode,
+        on_gpu=recipe.num_gpus > 0,
+        seed=recipe.seed,
+        report=report,
+    )
 
 
 def _fleet(recipe: Recipe, prompts: Prompts, source: str, logs: Path, report: Callable[[str], None]) -> Engine:

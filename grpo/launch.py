@@ -29,6 +29,7 @@ from grpo.data import Dataset, load_data
 from grpo.datatypes import Prompt
 from grpo.engine.fleet import EngineFleet
 from grpo.engine.protocol import Engine, Sampling
+from grpo.engine.server_engine import ServerEngine
 from grpo.engine.tool_engine import ToolEngine
 from grpo.errors import UserError
 from grpo.evaluate import Evaluation, evaluate
@@ -113,7 +114,8 @@ def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
     folder = Path(target) / "checkpoints"
     checkpoint = newest_complete(folder, report) if folder.is_dir() else None
     model = str(checkpoint) if checkpoint else target
-    recipe = recipe.model_copy(update={"model": model})
+    own = recipe.rollout.model_copy(update={"servers": []})  # servers hold another model
+    recipe = recipe.model_copy(update={"model": model, "rollout": own})
     with contextlib.ExitStack() as stack:
         prompts = Prompts(model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
         scorer = _scorer(recipe, prompts)
@@ -147,6 +149,8 @@ class _Parts:
         self, learner: Learner, engine: Engine, folder: RunFolder, checkpoints: CheckpointStore, console: Console
     ) -> Trainer:
         recipe = self.recipe
+        if recipe.rollout.servers:  # they may hold an earlier run's weights, and then answer nobody
+            engine.load(learner.named_tensors(), 0)
         sinks: list[Sink] = [JsonlSink(folder.metrics), console]
         if recipe.log.wandb != "off":
             sinks.append(
@@ -229,7 +233,7 @@ class _Parts:
     def take_side_metrics(self, engine: Engine) -> dict[str, float]:
         """What verdicts and tools took since the last call."""
         metrics = self.scorer.take_stats().metrics()
-        if isinstance(engine, ToolEngine | EngineFleet):
+        if isinstance(engine, ToolEngine | EngineFleet | ServerEngine):
             metrics |= engine.take_metrics()
         return metrics
 

@@ -42,7 +42,7 @@ def make_engine(
         assert module is not None, "the transformers engine samples from the learner's own weights"
         return TransformersEngine(module, rollout=rollout, decode=decode, max_model_len=max_model_len)
     try:
-        from grpo.engine.vllm_engine import VllmEngine
+        from grpo.engine.vllm_engine.in_process import VllmEngine
     except ImportError as error:
         extra = "gpu" if on_gpu else "cpu"
         raise MissingPackageError(

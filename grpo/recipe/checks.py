@@ -104,7 +104,15 @@ def _check_processes(recipe: Recipe) -> None:
             "must be 0 with rollout.engine=transformers, which samples from the learner's own weights in its process",
             "Set rollout.num_engines=0, or rollout.engine=vllm.",
         )
-    if parallel.num_processes > 1 and not rollout.num_engines:
+    if rollout.servers and (rollout.num_engines or rollout.engine == "transformers" or rollout.tool):
+        other = "num_engines" if rollout.num_engines else "engine" if rollout.engine == "transformers" else "tool"
+        raise RecipeError(
+            "rollout.servers",
+            rollout.servers,
+            f"does not go with rollout.{other} = {getattr(rollout, other)!r}: servers are all of the engine",
+            f"Leave rollout.servers or rollout.{other} out.",
+        )
+    if parallel.num_processes > 1 and not rollout.num_engines and not rollout.servers:
         raise RecipeError(
             "rollout.num_engines",
             0,

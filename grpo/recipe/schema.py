@@ -77,6 +77,7 @@ class Scoring(Section):
 class Rollout(Section):
     engine: Literal["vllm", "transformers"] = "vllm"
     num_engines: NonNegativeInt = 0  # replicas in processes of their own, among which groups are shared; 0: in process
+    servers: list[str] = []  # addresses of `vllm serve` servers, in place of engines of the run's own
     tensor_parallel: PositiveInt = 1  # GPUs of one engine
     engine_dtype: Literal["float32", "bfloat16"] | None = None  # absent: the learner's
     kv_cache_gb: PositiveFloat = 1.0  # CPU: GiB of KV cache

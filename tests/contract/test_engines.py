@@ -232,7 +232,7 @@ def test_a_draw_of_zero_takes_no_token_of_probability_zero() -> None:
 
 
 def test_without_vllm_the_message_names_the_extra_and_the_other_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("grpo.engine.vllm_engine", "vllm"):
+    for module in ("grpo.engine.vllm_engine.in_process", "vllm"):
         monkeypatch.setitem(__import__("sys").modules, module, None)
     build: Callable[[], Engine] = lambda: make_engine(  # noqa: E731
         model="unused",

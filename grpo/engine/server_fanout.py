@@ -1,0 +1,77 @@
+"""What sending weights by NCCL to several servers needs beside NCCL: their orders at once, and tensors in buckets."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from grpo.engine.server_client import ServerClient, ServerGoneError, ask_each
+from grpo.errors import EngineError
+from grpo.weights import Tensors
+
+if TYPE_CHECKING:
+    import torch
+
+
+def buckets(tensors: Tensors, size: int) -> Iterator[list[tuple[str, "torch.Tensor"]]]:
+    """Tensors in their order, as many together as come to ``size`` bytes; a larger one is alone.
+
+    >>> import torch
+    >>> tensors = [("a", torch.zeros(3)), ("b", torch.zeros(2)), ("c", torch.zeros(9))]
+    >>> [len(bucket) for bucket in buckets(iter(tensors), 20)]
+    [2, 1]
+    """
+    bucket: list[tuple[str, torch.Tensor]] = []
+    held = 0
+    for name, tensor in tensors:
+        if bucket and held + tensor.nbytes > size:
+            yield bucket
+            bucket, held = [], 0
+        bucket.append((name, tensor))
+        held += tensor.nbytes
+    if bucket:
+        yield bucket
+
+
+class Fanout:
+    """vLLM's client of one server, for several: each learns its own first rank.
+
+    Attributes:
+        failure: the first error of a server, which is there before the exchange that it spoils has ended.
+    """
+
+    def __init__(self, servers: Sequence[ServerClient], world_sizes: Sequence[int]) -> None:
+        self.servers = servers
+        self._first_ranks = {server: 1 + sum(world_sizes[:place]) for place, server in enumerate(servers)}
+        self.failure: EngineError | None = None
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        def join(server: ServerClient) -> None:
+            info = init_info | {"rank_offset": self._first_ranks[server]}
+            server.ask("POST", "/init_weight_transfer_engine", {"init_info": info})
+
+        self._all(join)
+
+    def start_weight_update(self) -> None:
+        """Nothing: an update begins before its first bucket."""
+
+    def update_weights(self, update_info: dict[str, Any] | list[dict[str, Any]]) -> None:
+        assert isinstance(update_info, dict), "a broadcast is the same for all workers"
+        self._all(lambda server: server.update(update_info))
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Nothing: an update ends after its last bucket."""
+
+    def _all(self, question: Callable[[ServerClient], None]) -> None:
+        def ask(server: ServerClient) -> None:
+            try:
+                question(server)
+            except ServerGoneError as death:
+                self._fail(EngineError(f"{death}; it was receiving weights by NCCL, which all must take part in"))
+            except EngineError as error:
+                self._fail(error)
+
+        ask_each(self.servers, ask)
+        if self.failure is not None:
+            raise self.failure
+
+    def _fail(self, error: EngineError) -> None:
+        self.failure = self.failure or error

@@ -1,0 +1,19 @@
+"""The vLLM engine, in this process. This folder is the only one that imports vllm."""
+
+import logging
+import os
+import warnings
+
+# vLLM reads these while it is imported; whatever the user has set stays.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # starts in seconds instead of half a minute
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the learner uses the same cores
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+logging.getLogger("vllm.triton_utils.importing").setLevel(logging.ERROR)  # speaks before vLLM has read the level
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # deprecations inside vLLM and its dependencies, none of them ours to mend
+    from grpo.engine.vllm_engine.engine import VllmEngine
+
+__all__ = ["VllmEngine"]
