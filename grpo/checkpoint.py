@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from grpo.buckets import buckets
 from grpo.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -169,14 +170,11 @@ def save_state(folder: Path, tensors: Iterable[tuple[str, "torch.Tensor"]], stat
 
     _check_survives_json(state, "state")
     folder.mkdir(parents=True, exist_ok=True)
-    held: dict[str, torch.Tensor] = {}
-    paths = _tensor_files(folder)
-    for name, tensor in _unshared(tensors):
-        if held and sum(other.nbytes for other in held.values()) + tensor.nbytes > FILE_BYTES:
-            save_file(held, next(paths))
-            held.clear()
-        held[name] = tensor
-    save_file(held, next(paths))
+    files = buckets(_unshared(tensors), FILE_BYTES)
+    first = next(files, [])  # there is one file, though it be empty
+    for path, bucket in zip(_tensor_files(folder), itertools.chain([first], files), strict=False):
+        save_file(dict(bucket), path)
+        bucket.clear()  # before the next is gathered
     (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
 
 

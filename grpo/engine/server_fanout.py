@@ -1,34 +1,10 @@
-"""What sending weights by NCCL to several servers needs beside NCCL: their orders at once, and tensors in buckets."""
+"""What sending weights by NCCL to several servers needs beside NCCL: their orders at once."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from grpo.engine.server_client import ServerClient, ServerGoneError, ask_each
 from grpo.errors import EngineError
-from grpo.weights import Tensors
-
-if TYPE_CHECKING:
-    import torch
-
-
-def buckets(tensors: Tensors, size: int) -> Iterator[list[tuple[str, "torch.Tensor"]]]:
-    """Tensors in their order, as many together as come to ``size`` bytes; a larger one is alone.
-
-    >>> import torch
-    >>> tensors = [("a", torch.zeros(3)), ("b", torch.zeros(2)), ("c", torch.zeros(9))]
-    >>> [len(bucket) for bucket in buckets(iter(tensors), 20)]
-    [2, 1]
-    """
-    bucket: list[tuple[str, torch.Tensor]] = []
-    held = 0
-    for name, tensor in tensors:
-        if bucket and held + tensor.nbytes > size:
-            yield bucket
-            bucket, held = [], 0
-        bucket.append((name, tensor))
-        held += tensor.nbytes
-    if bucket:
-        yield bucket
 
 
 class Fanout:

@@ -20,6 +20,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from grpo.buckets import buckets
 from grpo.errors import ModelError
 from grpo.learner.attention import PACKED
 from grpo.learner.mesh import Mesh
@@ -271,26 +272,21 @@ def save_by_layer(
 
     All processes go through ``tensors``; one ``writes``.
     """
+    kept = (
+        (name, tensor.to(dtype).cpu().contiguous().clone())
+        for name, tensor in tensors
+        if writes and not (name == _HEAD and model.config.tie_word_embeddings)
+    )
     files: dict[str, str] = {}
-    held: dict[str, Tensor] = {}
     total = 0
-
-    def write() -> None:
-        name = f"model-{len(set(files.values())) + 1:05}.safetensors"
-        save_file(held, folder / name, metadata={"format": "pt"})
-        files.update(dict.fromkeys(held, name))
-        held.clear()
-
-    for name, tensor in tensors:
-        if not writes or (name == _HEAD and model.config.tie_word_embeddings):
-            continue
-        held[name] = tensor.to(dtype).cpu().contiguous().clone()
-        total += held[name].nbytes
-        if sum(t.nbytes for t in held.values()) > _FILE_BYTES:
-            write()
+    for number, bucket in enumerate(buckets(kept, _FILE_BYTES), start=1):
+        file = f"model-{number:05}.safetensors"
+        save_file(dict(bucket), folder / file, metadata={"format": "pt"})
+        files |= {name: file for name, _ in bucket}
+        total += sum(tensor.nbytes for _, tensor in bucket)
+        bucket.clear()  # before the next is gathered
     if not writes:
         return
-    write()
     index = {"metadata": {"total_size": total}, "weight_map": files}
     (folder / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
     model.config.save_pretrained(folder)

@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"errors", "rewards"},
     # what stands on the common ground alone
     "arithmetic": set(),
+    "buckets": set(),
     "estimators": set(),
     "advantages": COMMON,
     "packing": COMMON,
@@ -40,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "scoring": COMMON | {"judge", "rewards"},
     "console": COMMON,
     "run_folder": COMMON,
-    "checkpoint": COMMON,
+    "checkpoint": COMMON | {"buckets"},
     "weights": COMMON,
     "generators": COMMON | {"arithmetic"},
     "sources": COMMON | {"generators"},
@@ -53,8 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     "slurm": COMMON | {"parallel_sizes"},
     "tiny_base": {"arithmetic"},
     # the stages
-    "engine": COMMON | {"weights", "processes"},  # only the names in FROM_WEIGHTS
-    "learner": COMMON | {"packing", "loss", "advantages", "processes"},
+    "engine": COMMON | {"weights", "processes", "buckets"},  # only the names in FROM_WEIGHTS
+    "learner": COMMON | {"packing", "loss", "advantages", "processes", "buckets"},
     "rollout": COMMON | {"engine", "prompts", "advantages"},
     "evaluate": COMMON | {"engine", "prompts", "estimators", "scoring", "rewards"},
     # the loop, and what only it uses

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from grpo.buckets import buckets
 from grpo.engine.protocol import Request, Sampling
 from grpo.engine.replica import Question
 from grpo.engine.server_client import Hangup, RefusedError, ServerClient, ServerGoneError, Settings, ask_each
 from grpo.engine.server_command import NCCL, SHARED_MEMORY, serve_command
 from grpo.engine.server_engine import ServerEngine
-from grpo.engine.server_fanout import Fanout, buckets
+from grpo.engine.server_fanout import Fanout
 from grpo.engine.server_pool import Expected, ServerPool
 from grpo.engine.server_weights import backend_for
 from grpo.engine.server_wire import read_answer, read_score, sample_body, score_body

@@ -19,8 +19,9 @@ import torch
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
 
+from grpo.buckets import buckets
 from grpo.engine.server_client import ServerClient, ask_each
-from grpo.engine.server_fanout import Fanout, buckets
+from grpo.engine.server_fanout import Fanout
 from grpo.engine.server_weights import Shipment
 from grpo.errors import EngineError
 from grpo.weights import Tensors, fingerprint
