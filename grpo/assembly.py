@@ -17,7 +17,7 @@ from grpo.engine.tool_engine import ToolEngine
 from grpo.errors import RecipeError, UserError
 from grpo.learner import Learner
 from grpo.learner.mesh import ALONE, Mesh
-from grpo.learner.team import Leader, Origin, join
+from grpo.learner.team import Leader, Origin, join, leave
 from grpo.models import resolve_model
 from grpo.precision import arithmetic_dtype
 from grpo.prompts import Prompts
@@ -94,13 +94,11 @@ def learner_of(recipe: Recipe, checkpoint: Path | None, mesh: Mesh | None, *, lo
     with contextlib.ExitStack() as stack:
         crew: Crew | None = None
         obituaries: Callable[[], str] = str
+        stack.callback(leave)  # last, for it may wait for others of the group
         if mesh is None:
             crew = Crew(recipe, device=device, logs=logs)
             stack.callback(crew.close)
             mesh, obituaries = join(recipe, crew.membership, device=device), crew.obituaries
-        stack.callback(torch.distributed.destroy_process_group)
-        if crew is not None:
-            stack.callback(crew.close)  # once more, first: the group would wait for them
         leader = Leader(origin, recipe, mesh, obituaries)
         yield leader
         leader.dismiss()

@@ -47,6 +47,19 @@ class Receipt:
     missed: tuple[str, ...] = ()
     repacked: tuple[str, ...] = ()
 
+    @classmethod
+    def of_all(cls, receipts: "Sequence[Receipt]") -> "Receipt":
+        """One for several holders of the same bytes: what any of them missed or repacked counts."""
+        first = receipts[0]
+        missed = next((receipt.missed for receipt in receipts if receipt.missed), ())
+        repacked = next((receipt.repacked for receipt in receipts if receipt.repacked), ())
+        return cls(version=first.version, hashes=first.hashes, missed=missed, repacked=repacked)
+
+    def difference(self, sent: Mapping[str, str]) -> tuple[str, str | None] | None:
+        """The first tensor of which other bytes came than were sent, and their hash: None where none came."""
+        came = ((name, self.hashes.get(name)) for name in sent)
+        return next(((name, digest) for name, digest in came if digest != sent[name]), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
@@ -151,12 +164,11 @@ class Publisher:
 
     def _check_receipt(self, receipt: Receipt, sent: Mapping[str, str], version: int) -> None:
         held = receipt.version if receipt.version != version else self._engine.version
-        for name, digest in sent.items():
-            if name not in receipt.hashes:
-                raise PublishError("a tensor never arrived", tensor=name, version_sent=version, version_held=held)
-            if receipt.hashes[name] != digest:
-                message = f"the bytes received (hash {receipt.hashes[name]}) are not the bytes sent ({digest})"
-                raise PublishError(message, tensor=name, version_sent=version, version_held=held)
+        if found := receipt.difference(sent):
+            name, came = found
+            message = f"the bytes received (hash {came}) are not the bytes sent ({sent[name]})"
+            message = "a tensor never arrived" if came is None else message
+            raise PublishError(message, tensor=name, version_sent=version, version_held=held)
         if receipt.missed:
             message = f"{len(receipt.missed)} of the engine's parameters were reached by no tensor"
             raise PublishError(message, tensor=receipt.missed[0], version_sent=version, version_held=held)

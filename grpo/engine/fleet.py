@@ -39,7 +39,6 @@ from grpo.processes import ChildDiedError
 from grpo.weights import Receipt, Tensors
 
 START_PATIENCE_S = 1800.0  # a large checkpoint from a slow disk
-SLOWEST_TOKEN_S = 0.2  # of a full batch; a replica is silent until its first answer is whole
 MAX_DEATHS, WITHIN_LOADS = 3, 10
 
 
@@ -145,7 +144,7 @@ class EngineFleet:
         try:
             self._hand_out(current, current.keys)
             while debtors := [replica for replica in self._partakers() if current.owes(replica.name)]:
-                heard = hear(debtors, self._patience_s + SLOWEST_TOKEN_S * current.longest)
+                heard = hear(debtors, self._patience_s + current.longest_s)
                 orphans = self._take_out_lost(current, heard)
                 for replica, message in heard:
                     if not isinstance(message, Lost) and message[0] == current.ticket:
@@ -177,12 +176,7 @@ class EngineFleet:
             receipts += self._deliver(newcomers)
         self.version = version
         self._publish_rate = self._parcel.num_bytes / (time.perf_counter() - started)
-        return Receipt(
-            version=version,
-            hashes=receipts[0].hashes,
-            missed=next((receipt.missed for receipt in receipts if receipt.missed), ()),
-            repacked=next((receipt.repacked for receipt in receipts if receipt.repacked), ()),
-        )
+        return Receipt.of_all(receipts)
 
     def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """The first replica's log-probabilities at temperature 1 of tokens 1..L-1; shape (L-1,).
@@ -315,11 +309,10 @@ class EngineFleet:
     def _check(self, replica: Replica, receipt: Receipt) -> None:
         """Raises PublishError where a replica did not receive what was written."""
         written, sent = self._parcel.hashes, self._kept_version
-        for name, digest in written.items():
-            if receipt.hashes.get(name) != digest:
-                came = receipt.hashes.get(name, "none")
-                message = f"{replica.name} received other bytes (hash {came}) than were written ({digest})"
-                raise PublishError(message, tensor=name, version_sent=sent, version_held=replica.version)
+        if found := receipt.difference(written):
+            name, came = found
+            message = f"{replica.name} received other bytes (hash {came or 'none'}) than were written ({written[name]})"
+            raise PublishError(message, tensor=name, version_sent=sent, version_held=replica.version)
         if receipt.version != sent:
             message = f"{replica.name} holds another version"
             raise PublishError(message, tensor=next(iter(written)), version_sent=sent, version_held=receipt.version)

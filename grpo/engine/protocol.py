@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grpo.datatypes import Completion, Prompt
+from grpo.errors import EngineError
 from grpo.weights import Receipt, Tensors
 
 
@@ -35,6 +36,16 @@ class Request:
     sample_index: int
     seed: int
     sampling: Sampling
+
+
+def check_fits(request: Request, window: int) -> None:
+    """Raises EngineError where the prompt leaves no room for an answer within ``window`` tokens."""
+    length = len(request.prompt.token_ids)
+    if not 0 < length < window:
+        raise EngineError(
+            f"the prompt of {request.prompt.group_id} has {length} tokens; the engine's window of "
+            f"{window} tokens holds prompts of 1 to {window - 1}"
+        )
 
 
 class Engine(Protocol):

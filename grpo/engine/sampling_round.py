@@ -6,18 +6,20 @@ from grpo.datatypes import Completion, Segment
 from grpo.engine.protocol import Request
 from grpo.engine.replica import Answer, Question
 
+SLOWEST_TOKEN_S = 0.2  # of a full batch
+
 
 class SamplingRound:
     """Requests go by their place in the call, their key; replicas by their names.
 
     Attributes:
         ticket: of every order of this round.
-        longest: the most tokens that one answer may have.
+        longest_s: seconds that the longest answer may take: an engine is silent until its first answer is whole.
     """
 
     def __init__(self, ticket: int, requests: Sequence[Request]) -> None:
         self.ticket = ticket
-        self.longest = max((request.sampling.max_tokens for request in requests), default=0)
+        self.longest_s = SLOWEST_TOKEN_S * max((request.sampling.max_tokens for request in requests), default=0)
         self._requests = tuple(requests)
         self._owed: dict[str, set[int]] = {}
         self._busy_s: dict[str, float] = {}

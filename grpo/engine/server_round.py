@@ -14,7 +14,6 @@ from grpo.engine.sampling_round import SamplingRound
 from grpo.engine.server_client import Hangup, ServerClient, ServerGoneError
 from grpo.engine.server_pool import ServerPool
 
-SLOWEST_TOKEN_S = 0.2  # of a full batch
 HEALTH_EVERY_S = 10.0  # without an answer, before those that owe one are asked whether they live
 
 
@@ -111,7 +110,7 @@ class ServerRound:
     def _ask(self, server: ServerClient, question: Question) -> Answer:
         """In a thread of its own."""
         body = server_wire.sample_body(question, self._request_id())
-        patience_s = SLOWEST_TOKEN_S * self._current.longest
+        patience_s = self._current.longest_s
         response = server.ask("POST", server_wire.GENERATE, body, patience_s=patience_s, hangup=self._hangup)
         read = partial(server_wire.read_answer, response, question, label=self._label, version=self._version)
         return read(busy_s=self._busy_s(server))

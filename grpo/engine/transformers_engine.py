@@ -14,7 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from grpo.datatypes import Completion, FinishReason, Segment
-from grpo.engine.protocol import Request, Sampling
+from grpo.engine.protocol import Request, Sampling, check_fits
 from grpo.errors import EngineError
 from grpo.recipe import Rollout
 from grpo.weights import Receipt, Tensors, fingerprint
@@ -57,16 +57,8 @@ class TransformersEngine:
             EngineError: a prompt does not fit the window.
         """
         for request in requests:
-            self._check(request)
+            check_fits(request, self._window)
         return self._drive(sorted(requests, key=_canonical))
-
-    def _check(self, request: Request) -> None:
-        length = len(request.prompt.token_ids)
-        if not 0 < length < self._window:
-            raise EngineError(
-                f"the prompt of {request.prompt.group_id} has {length} tokens; the engine's window of "
-                f"{self._window} tokens holds prompts of 1 to {self._window - 1}"
-            )
 
     def _drive(self, requests: Sequence[Request]) -> Iterator[Completion]:
         for start in range(0, len(requests), self._max_num_seqs):

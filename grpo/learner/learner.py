@@ -101,14 +101,14 @@ class Learner:
         if not samples:
             return []
         done = [np.zeros(len(sample.token_ids_L), np.float32) for sample in samples]
-        found: list[tuple[Row, np.ndarray]] = []
+        found: list[tuple[tuple[int, ...], tuple[int, ...], np.ndarray]] = []
         rows = self._share(self._pack(samples))
         for row, logprobs_N in zip(rows, self.policy.logprobs(rows, temperature=self._temperature), strict=True):
             logprobs_T = np.zeros(len(row.token_ids_T), np.float32)
             logprobs_T[self.policy.owned(row)] = logprobs_N
-            found.append((row, logprobs_T))
-        for row, logprobs_T in itertools.chain.from_iterable(self.policy.mesh.gather(found)):
-            for member, start, end in zip(row.members, row.boundaries, row.boundaries[1:], strict=False):
+            found.append((row.members, row.boundaries, logprobs_T))
+        for members, boundaries, logprobs_T in itertools.chain.from_iterable(self.policy.mesh.gather(found)):
+            for member, start, end in zip(members, boundaries, boundaries[1:], strict=False):
                 done[member] += logprobs_T[start:end]  # of what other processes own, a row has zeros
         return [replace(sample, old_logprobs_L=own) for sample, own in zip(samples, done, strict=True)]
 

@@ -8,7 +8,7 @@ Neighbours in the last dimension have neighbouring ranks, because they speak the
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -68,7 +68,8 @@ class Mesh:
 
     def gather(self, item: T) -> list[T]:
         """What each process that ``counts`` has, in order of ranks; the same list everywhere."""
-        return [item for counts, item in self.gather_all((self.counts, item)) if counts]
+        found = self.gather_all((self.counts, item if self.counts else None))
+        return [cast(T, item) for counts, item in found if counts]
 
     def gather_all(self, item: T) -> list[T]:
         """What each process has, in order of ranks; the same list everywhere."""

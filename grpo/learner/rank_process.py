@@ -3,9 +3,7 @@
 Its parent, the first one, sends the recipe and where to meet; all else comes with the leader's words.
 """
 
-import torch.distributed as dist
-
-from grpo.learner.team import follow, join
+from grpo.learner.team import follow, join, leave
 from grpo.processes import parent_connection
 
 
@@ -16,7 +14,7 @@ def main() -> None:
     try:
         follow(recipe, mesh)
     finally:
-        dist.destroy_process_group()
+        leave()
 
 
 if __name__ == "__main__":

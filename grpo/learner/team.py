@@ -110,6 +110,12 @@ def join(recipe: Recipe, membership: Membership, *, device: str) -> Mesh:
         ) from error
 
 
+def leave() -> None:
+    """Part from the others, if they have met."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def follow(recipe: Recipe, mesh: Mesh) -> None:
     """Do what the leader does until it says that the run has ended, or is gone.
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from grpo.memory.device import Device
 from grpo.memory.part import GB, ITEM_BYTES, Part, Phase, longest_sample
 from grpo.model_shape import ModelShape
-from grpo.recipe import Recipe
+from grpo.recipe import PREFILL_TOKENS, Recipe
 
-PREFILL_TOKENS = 4096  # prompt tokens that the engine computes in one step, at most
 CPU_BLOCK = 128  # tokens of one block of the CPU engine's cache
 COLOCATED_ENGINE_SLEEPS = False  # vLLM's sleep mode would give weights and cache back while the learner learns
 
@@ -117,7 +116,7 @@ def _prefill_tokens(recipe: Recipe, device: Device) -> int:
     """A GPU's engine tries its largest step when it starts; a CPU's meets the prompts that there are."""
     rollout = recipe.rollout
     if device.is_gpu:
-        return max(PREFILL_TOKENS, longest_sample(recipe), rollout.max_num_seqs)
+        return rollout.step_tokens(longest_sample(recipe))
     return min(PREFILL_TOKENS, rollout.max_num_seqs * rollout.max_prompt_length)
 
 

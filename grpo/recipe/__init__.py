@@ -4,6 +4,7 @@ from grpo.recipe.checks import check_resumable, check_together
 from grpo.recipe.keys import nearest_key, recipe_keys
 from grpo.recipe.load import SHIPPED, load_recipe, parse_recipe, with_overrides
 from grpo.recipe.schema import (
+    PREFILL_TOKENS,
     Algorithm,
     Audit,
     Checkpoint,
@@ -22,6 +23,7 @@ from grpo.recipe.schema import (
 from grpo.recipe.yaml_text import parse_yaml, to_yaml
 
 __all__ = [
+    "PREFILL_TOKENS",
     "SHIPPED",
     "Algorithm",
     "Audit",

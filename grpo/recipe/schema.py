@@ -9,6 +9,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+PREFILL_TOKENS = 4096  # of prompts, in one step of an engine
 Decay = Annotated[float, Field(ge=0, lt=1)]  # at 1 a moving average never moves
 
 
@@ -96,6 +97,10 @@ class Rollout(Section):
     max_tool_calls: PositiveInt = 1  # in one answer
     max_staleness: NonNegativeInt = 0
     max_refill_groups: NonNegativeInt = 0  # zero-variance groups replaced, at most, per step
+
+    def step_tokens(self, window: int) -> int:
+        """Tokens that an engine computes in one step, at most; ``window``: of the longest prompt with its answer."""
+        return max(PREFILL_TOKENS, window, self.max_num_seqs)
 
 
 class Algorithm(Section):

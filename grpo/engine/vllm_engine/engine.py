@@ -19,14 +19,13 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from grpo.datatypes import Completion, Segment
-from grpo.engine.protocol import Request, Sampling
+from grpo.engine.protocol import Request, Sampling, check_fits
 from grpo.engine.vllm_engine import patches, transfer
 from grpo.errors import EngineError
 from grpo.recipe import Rollout
 from grpo.weights import Receipt, Tensors
 
 GIB = 1024**3
-PREFILL_TOKENS = 4096  # prompt tokens computed in one step, at most
 
 
 class VllmEngine:
@@ -65,7 +64,7 @@ class VllmEngine:
             dtype=dtype_name,
             max_model_len=max_model_len,
             max_num_seqs=rollout.max_num_seqs,
-            max_num_batched_tokens=max(PREFILL_TOKENS, max_model_len, rollout.max_num_seqs),
+            max_num_batched_tokens=rollout.step_tokens(max_model_len),
             # A prompt in two parts makes vLLM rewind the request's generator, which the CPU's cannot do.
             enable_chunked_prefill=on_gpu,
             gpu_memory_utilization=rollout.gpu_memory_utilization,
@@ -105,12 +104,7 @@ class VllmEngine:
         return self._drive(requests)
 
     def _check(self, request: Request) -> None:
-        length = len(request.prompt.token_ids)
-        if not 0 < length < self._max_model_len:
-            raise EngineError(
-                f"the prompt of {request.prompt.group_id} has {length} tokens; the engine's window of "
-                f"{self._max_model_len} tokens holds prompts of 1 to {self._max_model_len - 1}"
-            )
+        check_fits(request, self._max_model_len)
         if request.sampling.stop and not self._detokenizes:
             raise EngineError(
                 f"stop texts {list(request.sampling.stop)} need recipe key 'rollout.stop' or 'rollout.tool', and both "
