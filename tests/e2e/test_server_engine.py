@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-from grpo.datatypes import Completion, Prompt
 from grpo.engine import make_engine, server_client, server_round
 from grpo.engine.protocol import Engine, Request, Sampling
 from grpo.engine.server_client import ServerClient
@@ -27,15 +26,14 @@ from grpo.learner import Policy
 from grpo.models import resolve_model
 from grpo.prompts import Prompts
 from grpo.recipe import Rollout
-from grpo.weights import FP32_TOLERANCE, Publisher
+from grpo.weights import FP32_TOLERANCE
+from tests.e2e.comparing import PROBE, WINDOW, answers, assert_same, make_requests, publish_changed
 from tests.factories import make_prompt
 
 pytest.importorskip("vllm", reason="vLLM is not installed", exc_type=ImportError)
 pytestmark = pytest.mark.slow  # a server starts in half a minute
 
-Named = dict[tuple[int, int], Completion]
 ROOT = Path(__file__).parents[2]
-WINDOW = 112
 MODEL = resolve_model("tiny-base")
 ROLLOUT = Rollout(problems_per_step=1, num_generations=4, max_completion_length=48, max_num_seqs=16, kv_cache_gb=0.25)
 START: dict[str, Any] = {
@@ -46,7 +44,6 @@ START: dict[str, Any] = {
     "on_gpu": False,
     "seed": 0,
 }
-PROBE = tuple(int(token) for token in np.random.default_rng(1).integers(3, 40, 48))
 
 
 class Server:
@@ -108,15 +105,7 @@ class Subject:
 
     def publish(self) -> int:
         """Change the weights a little and publish them to all."""
-        version = self.engine.version + 1
-        generator = torch.Generator().manual_seed(version)
-        with torch.no_grad():
-            for parameter in self.learner.model.parameters():
-                parameter.mul_(1 + 0.02 * torch.randn(parameter.shape, generator=generator))
-        for engine in (self.engine, self.single):
-            publication = Publisher(self.learner, engine, [PROBE], exact=True).publish(version)
-            assert publication.probe_difference < FP32_TOLERANCE
-        return version
+        return publish_changed(self.learner, (self.engine, self.single), self.engine.version + 1)
 
     def names(self) -> list[str]:
         return [replica.name for replica in self.engine.replicas]
@@ -146,44 +135,6 @@ def subject(started: Subject) -> Subject:
     started.engine.take_metrics()
     started.reports.clear()
     return started
-
-
-def make_requests(num_groups: int = 6, sampling: Sampling | None = None) -> list[Request]:
-    def prompt(ordinal: int) -> Prompt:
-        return make_prompt(ordinal, token_ids=np.random.default_rng(ordinal).integers(3, 40, 8 + ordinal).tolist())
-
-    return [
-        Request(
-            prompt=prompt(ordinal),
-            sample_index=index,
-            seed=100 * ordinal + index,
-            sampling=sampling or Sampling(max_tokens=48),
-        )
-        for ordinal in range(num_groups)
-        for index in range(4)
-    ]
-
-
-def answers(engine: Engine, requests: list[Request], after_first: Callable[[], None] = lambda: None) -> Named:
-    """Every answer by its request; ``after_first`` is called when one has come."""
-    named: Named = {}
-    for completion in engine.sample(requests):
-        key = completion.prompt.ordinal, completion.sample_index
-        assert key not in named, "answered twice"
-        named[key] = completion
-        if len(named) == 1:
-            after_first()
-    assert len(named) == len(requests), "an answer was lost"
-    return named
-
-
-def assert_same(ours: Named, theirs: Named) -> None:
-    assert ours.keys() == theirs.keys()
-    for key, completion in ours.items():
-        np.testing.assert_array_equal(completion.token_ids, theirs[key].token_ids)
-        np.testing.assert_array_equal(completion.behavior_logprobs, theirs[key].behavior_logprobs)
-        assert completion.finish_reason == theirs[key].finish_reason
-        assert completion.version == theirs[key].version
 
 
 def test_two_servers_answer_as_the_engine_in_this_process(subject: Subject) -> None:

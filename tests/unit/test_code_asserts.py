@@ -1,7 +1,6 @@
 """Assert suites in the real sandbox: the tests' own words decide, and what a right program returns can be asked."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,19 +10,12 @@ from rewards.code_asserts import AssertPool
 from rewards.code_names import read_names
 from rewards.code_suite import AssertSuite
 from rewards.code_tests import CodeTestsVerifier
-from rewards.sandbox import Sandbox, SandboxUnavailableError
+from tests.sandboxed import skip_without_sandbox, whole_answers
 
-try:
-    Sandbox().close()
-except SandboxUnavailableError as error:
-    pytest.skip(f"no sandbox on this machine: {error}", allow_module_level=True)
+skip_without_sandbox()
 
 
-@pytest.fixture(scope="module")
-def verifier() -> Iterator[CodeTestsVerifier]:
-    verifier = CodeTestsVerifier(extract="whole", cpu_s=2.0)
-    yield verifier
-    verifier.close()
+verifier = whole_answers(cpu_s=2.0)
 
 
 def judge(verifier: CodeTestsVerifier, code: str, *tests: str, reference: str = "", **columns: Any) -> Verdict:

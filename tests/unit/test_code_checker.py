@@ -6,14 +6,12 @@ import pytest
 
 from rewards.code_checker import Checker
 from rewards.code_suite import OutputTest
-from rewards.sandbox import Sandbox, SandboxUnavailableError
+from rewards.sandbox import Sandbox
 from rewards.sandbox_program import SandboxLimits
 from rewards.verdict import Status
+from tests.sandboxed import skip_without_sandbox
 
-try:
-    Sandbox().close()
-except SandboxUnavailableError as error:
-    pytest.skip(f"no sandbox on this machine: {error}", allow_module_level=True)
+skip_without_sandbox()
 
 READ = "import sys\nexpected = open(sys.argv[2]).read()\ngiven = open(sys.argv[3]).read()\n"
 PER_WORD = READ + "for word in given.split():\n    print(int(word == expected.strip()))"

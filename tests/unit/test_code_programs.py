@@ -4,7 +4,6 @@ Each case is a right program and wrong ones that come near it.
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,19 +11,12 @@ import pytest
 from rewards import Question, Status, Verdict
 from rewards.code_program import BRIDGE, Program, answering, script, with_function
 from rewards.code_tests import CodeTestsVerifier
-from rewards.sandbox import Sandbox, SandboxUnavailableError
+from tests.sandboxed import skip_without_sandbox, whole_answers
 
-try:
-    Sandbox().close()
-except SandboxUnavailableError as error:
-    pytest.skip(f"no sandbox on this machine: {error}", allow_module_level=True)
+skip_without_sandbox()
 
 
-@pytest.fixture(scope="module")
-def verifier() -> Iterator[CodeTestsVerifier]:
-    verifier = CodeTestsVerifier(extract="whole", cpu_s=3.0)
-    yield verifier
-    verifier.close()
+verifier = whole_answers(cpu_s=3.0)
 
 
 def judge(verifier: CodeTestsVerifier, code: str, **columns: Any) -> Verdict:

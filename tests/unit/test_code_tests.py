@@ -4,7 +4,6 @@ import gzip
 import json
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from rewards.code_names import Names, read_names
 from rewards.code_suite import AssertSuite
 from rewards.code_tests import CodeTestsVerifier
 from rewards.hostile import HOSTILE
-from rewards.sandbox import Sandbox, SandboxUnavailableError
+from tests.sandboxed import skip_without_sandbox, whole_answers
 
 HUMANEVAL = Path(__file__).parents[3] / "shared" / "data" / "humaneval.jsonl.gz"
 SUM = {"tests": [{"stdin": "1 2\n", "stdout": "3\n"}, {"stdin": "5 6\n", "stdout": "11\n"}]}
@@ -28,24 +27,13 @@ EACH_KIND = {
     "asserts": (ASSERTS, "def add(a, b):\n    return a + b"),
 }
 
-try:
-    Sandbox().close()
-except SandboxUnavailableError as error:
-    pytest.skip(f"no sandbox on this machine: {error}", allow_module_level=True)
+skip_without_sandbox()
 
 
-@pytest.fixture(scope="module")
-def verifier() -> Iterator[CodeTestsVerifier]:
-    verifier = CodeTestsVerifier(extract="whole", cpu_s=1.0)
-    yield verifier
-    verifier.close()
+verifier = whole_answers(cpu_s=1.0)
 
 
-@pytest.fixture(scope="module")
-def share() -> Iterator[CodeTestsVerifier]:
-    verifier = CodeTestsVerifier(extract="whole", score="share", cpu_s=1.0)
-    yield verifier
-    verifier.close()
+share = whole_answers(score="share", cpu_s=1.0)
 
 
 def judge(verifier: CodeTestsVerifier, code: str, reference: Any, **columns: Any) -> Verdict:
