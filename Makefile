@@ -31,7 +31,7 @@ define remove_broken
 	done
 endef
 
-.PHONY: install install-dev quickstart test lint tiny-base tiny-tool clean
+.PHONY: install install-dev quickstart test lint docs tiny-base tiny-tool clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -48,6 +48,9 @@ lint: install-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python -c "from grpo.objective.formula import maths_document; print(maths_document(), end='')" > docs/maths.md
 
 tiny-base: install
 	$(BIN)/python -m grpo.tiny_base.make

@@ -11,7 +11,7 @@ from typing import Literal
 
 from grpo.datatypes import Group, ReadyGroup
 
-RejectReason = Literal["zero_variance", "unscored"]
+RejectReason = Literal["zero_variance", "unscored", "pass_rate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from grpo.errors import DataError, RecipeError
 from grpo.generators import GENERATORS, make_generator
 from grpo.memory import device_of
 from grpo.model_shape import ModelShape, read_shape
+from grpo.objective.formula import objective_lines
 from grpo.parallel_sizes import check_parallel
 from grpo.plan import account_lines
 from grpo.recipe import Recipe, to_yaml
@@ -31,6 +32,7 @@ def report(recipe: Recipe) -> str:
     sections = {
         "recipe": [to_yaml(recipe).rstrip()],
         "batch": list(_batch(recipe)),
+        "objective": list(objective_lines(recipe)),
         "evaluation": list(_evaluation(recipe)),
         "memory": list(_memory(recipe, shape)),
         "notes": list(_notes(recipe)),
@@ -86,20 +88,20 @@ def _batch(recipe: Recipe) -> Iterator[str]:
         yield "refill: none; a group whose answers all scored the same teaches nothing and is not replaced"
     share = answers // algorithm.num_minibatches
     yield (
-        f"updates: {algorithm.num_minibatches} a step, "
+        f"updates: {algorithm.updates_per_step} a step, "
         + (f"on all {answers:,} answers" if share == answers else f"each on {share:,} answers")
         + f", in packed rows of at most {recipe.learner.row_tokens:,} tokens"
     )
     yield (
         "staleness: 0, so each step samples, learns and publishes before the next samples"
         if rollout.max_staleness == 0
-        else "staleness: at most 1, so answers may come from the weights before the newest"
+        else f"staleness: at most {rollout.max_staleness}, so answers may come from weights that many versions old"
     )
-    if algorithm.num_minibatches > 1:
+    if algorithm.updates_per_step > 1:
         yield "off-policy: the updates after the first in a step train on answers from before that step"
     yield (
         f"whole run: {_count(steps, 'step')}, {steps * answers:,} answers to {steps * rollout.problems_per_step:,} "
-        f"problems, {_count(steps * algorithm.num_minibatches, 'update')}"
+        f"problems, {_count(steps * algorithm.updates_per_step, 'update')}"
     )
 
 

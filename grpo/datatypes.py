@@ -5,6 +5,7 @@
 Shape legend (see CONTRIBUTING.md): P problems, G group size, L tokens of one sample, R rows, T packed tokens.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from rewards.verdict import Verdict
+from rewards.verdict import Status, Verdict
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -149,6 +150,12 @@ class Group:
     def rewards_G(self) -> npt.NDArray[np.float64]:
         return np.array([member.reward for member in self.scored], dtype=np.float64)
 
+    @property
+    def pass_rate(self) -> float:
+        """The share of the scored answers that the first reward function calls correct."""
+        verdicts = [next(iter(member.verdicts.values())) for member in self.scored]
+        return sum(verdict.status is Status.CORRECT for verdict in verdicts) / len(verdicts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
@@ -157,7 +164,7 @@ class Sample:
     >>> import numpy as np
     >>> sample = Sample(group_id="p#0", sample_index=0, prompt_length=1, token_ids_L=np.array([7, 8, 9]),
     ...     loss_mask_L=np.array([False, True, True]), behavior_logprobs_L=np.zeros(3, np.float32),
-    ...     old_logprobs_L=None, advantage=0.5, version=0, truncated=False)
+    ...     old_logprobs_L=None, version=0, truncated=False)
     >>> int(sample.loss_mask_L.sum())
     2
     """
@@ -169,18 +176,20 @@ class Sample:
     loss_mask_L: BoolArray  # True where the policy wrote the token and the loss counts it
     behavior_logprobs_L: FloatArray  # zeros on the prompt
     old_logprobs_L: FloatArray | None  # the learner's at the version that sampled; None where that is the learner now
-    advantage: float
     version: int
     truncated: bool
+    advantage: float = math.nan  # not known before the other groups of the step are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyGroup:
-    """The samples of one group, waiting for the step that learns from them."""
+    """The samples of one group with their rewards, waiting for the step that learns from them."""
 
     group_id: str
     ordinal: int
     samples: tuple[Sample, ...]
+    rewards_G: npt.NDArray[np.float64]
+    scores_G: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)  # by reward function, where read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

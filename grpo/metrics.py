@@ -45,7 +45,7 @@ class Metric:
 
 METRICS = (
     # where the run stands
-    Metric("num_updates", "updates", "Optimizer updates so far: num_minibatches a step."),
+    Metric("num_updates", "updates", "Optimizer updates so far: num_minibatches x num_iterations a step."),
     Metric("version", "publishes", "Version of the weights that the engine holds: publishes so far."),
     Metric("num_tokens", "tokens", "Prompt and completion tokens that the learner has trained on since the start."),
     # rewards, over the scored answers of a step
@@ -84,16 +84,26 @@ METRICS = (
     Metric("grad_norm", "norm", "Global gradient norm before clipping."),
     Metric("learning_rate", "1", "Learning rate of the last update."),
     Metric("entropy", "nats", "Mean entropy of the policy per trained token."),
-    Metric("kl", "nats", "Mean k3 estimate of KL(policy || reference) per trained token."),
-    Metric("clip_ratio/low_mean", "share", "Share of trained tokens whose ratio was clipped at 1 - epsilon."),
-    Metric("clip_ratio/high_mean", "share", "Share of trained tokens whose ratio was clipped at 1 + epsilon_high."),
+    Metric("kl", "nats", "Mean estimate of KL(policy || reference) per trained token, by kl_estimator."),
+    Metric("clip_ratio/low_mean", "share", "Share of trained tokens let go at the lower bound of their ratio."),
+    Metric("clip_ratio/high_mean", "share", "Share of trained tokens let go at the upper bound of their ratio."),
+    Metric("policy_ratio/min", "ratio", "Smallest policy/old ratio of a trained token."),
+    Metric("policy_ratio/p99", "ratio", "99th percentile of policy/old."),
+    Metric("policy_ratio/max", "ratio", "Largest policy/old ratio of a trained token."),
     # how far the engine's log-probabilities are from the learner's
     Metric("sampling/sampling_logp_difference/mean", "nats", "Mean |old - behavior| log-probability."),
     Metric("sampling/sampling_logp_difference/p99", "nats", "99th percentile of |old - behavior|."),
     Metric("sampling/sampling_logp_difference/max", "nats", "Largest |old - behavior| log-probability."),
     Metric("sampling/importance_sampling_ratio/mean", "ratio", "Mean old/behavior ratio, before its cap."),
     Metric("sampling/importance_sampling_ratio/min", "ratio", "Smallest old/behavior ratio."),
+    Metric("sampling/importance_sampling_ratio/p01", "ratio", "1st percentile of old/behavior."),
+    Metric("sampling/importance_sampling_ratio/p99", "ratio", "99th percentile of old/behavior."),
     Metric("sampling/importance_sampling_ratio/max", "ratio", "Largest old/behavior ratio, before its cap."),
+    Metric(
+        "sampling/effective_sample_size", "share", "Of trained tokens: (sum of old/behavior)^2 / (n x its squares)."
+    ),
+    Metric("sampling/mismatch_kl", "nats", "Mean k3 estimate of KL(behavior || old) per trained token."),
+    Metric("sampling/dropped", "share", "Share of trained tokens that the correction took out of the policy term."),
     Metric("publish/probe_difference", "nats", "Largest difference of the probe text between learner and engine."),
     Metric("publish/near_tie", "flag", "1 where a near-tie of experts set the first probe aside; the others agreed."),
     Metric("publish/num_tensors", "tensors", "Tensors of the last publish, each proven to have arrived."),

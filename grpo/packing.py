@@ -4,38 +4,63 @@ The aggregation of a loss is decided here, once, from the counts of the whole ba
 weight x term, and no split into rows, micro-batches or ranks can change it: the sum has no local denominator.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from grpo.datatypes import Batch, Row, Sample
 
-LossType = Literal["grpo", "dapo", "dr_grpo"]
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of one update: loss tokens of each answer; those without any count as answers."""
+
+    lengths: tuple[int, ...]
+    max_completion_length: int
+
+
+def per_token(counts: Counts) -> list[float]:
+    """Every token of the update alike, so that long answers weigh as much as they are long.
+
+    Formula: w = 1 / (loss tokens in the update)
+    Source: DAPO, arXiv 2503.14476, eq. 8
+    """
+    return [1 / max(1, sum(counts.lengths))] * len(counts.lengths)
+
+
+def per_answer(counts: Counts) -> list[float]:
+    """Every answer alike, whatever its length.
+
+    Formula: w = 1 / (answers in the update x loss tokens of this answer)
+    Source: GRPO, arXiv 2402.03300, eq. 3
+    """
+    return [1 / (len(counts.lengths) * max(1, length)) for length in counts.lengths]
+
+
+def constant(counts: Counts) -> list[float]:
+    """A constant, so that no length divides anything.
+
+    Formula: w = 1 / (answers in the update x max_completion_length)
+    Source: Dr.GRPO, arXiv 2503.20783, listing 1
+    """
+    return [1 / (len(counts.lengths) * counts.max_completion_length)] * len(counts.lengths)
+
+
+AGGREGATIONS: dict[str, Callable[[Counts], list[float]]] = {"dapo": per_token, "grpo": per_answer, "dr_grpo": constant}
 
 
 def token_weights(
-    samples: Sequence[Sample], loss_type: LossType, *, max_completion_length: int
+    samples: Sequence[Sample], loss_type: str, *, max_completion_length: int
 ) -> list[npt.NDArray[np.float64]]:
-    """``weights_L`` for each sample, zero where the loss does not count a token.
-
-    - ``dapo``: every token of the batch alike, 1 / (loss tokens in the batch) (arXiv 2503.14476, eq. 8).
-    - ``grpo``: every answer alike, 1 / (answers x its own loss tokens) (arXiv 2402.03300, eq. 3).
-    - ``dr_grpo``: the constant 1 / (answers x max_completion_length) (arXiv 2503.20783).
-
-    Answers without a loss token (masked ones) still count as answers in the last two.
-    """
-    masks = [sample.loss_mask_L.astype(np.float64) for sample in samples]
-    if loss_type == "dapo":
-        total = max(1.0, sum(float(mask.sum()) for mask in masks))
-        return [mask / total for mask in masks]
-    if loss_type == "grpo":
-        return [mask / (len(samples) * max(1.0, mask.sum())) for mask in masks]
-    return [mask / (len(samples) * max_completion_length) for mask in masks]
+    """``weights_L`` for each sample, zero where the loss does not count a token; ``loss_type``: of ``AGGREGATIONS``."""
+    lengths = tuple(int(sample.loss_mask_L.sum()) for sample in samples)
+    weights = AGGREGATIONS[loss_type](Counts(lengths, max_completion_length))
+    return [weight * sample.loss_mask_L.astype(np.float64) for weight, sample in zip(weights, samples, strict=True)]
 
 
-def pack(samples: Sequence[Sample], loss_type: LossType, *, max_completion_length: int, row_tokens: int) -> Batch:
+def pack(samples: Sequence[Sample], loss_type: str, *, max_completion_length: int, row_tokens: int) -> Batch:
     """Lay samples end to end in rows of at most ``row_tokens`` tokens; a longer sample has a row of its own.
 
     Rows are filled longest sample first (first fit decreasing); the result depends on nothing but the arguments.

@@ -69,13 +69,18 @@ def _group_state(group: ReadyGroup) -> dict[str, Any]:
         {
             "sample_index": sample.sample_index,
             "prompt_length": sample.prompt_length,
-            "advantage": sample.advantage,
             "version": sample.version,
             "truncated": sample.truncated,
         }
         for sample in group.samples
     ]
-    return {"group_id": group.group_id, "ordinal": group.ordinal, "samples": samples}
+    return {
+        "group_id": group.group_id,
+        "ordinal": group.ordinal,
+        "samples": samples,
+        "rewards_G": group.rewards_G.tolist(),  # JSON keeps every digit of a float
+        "scores_G": {name: scores_G.tolist() for name, scores_G in group.scores_G.items()},
+    }
 
 
 def _group_tensors(ordinal: int, group: ReadyGroup) -> Tensors:
@@ -94,4 +99,10 @@ def _group_from(group: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -
         found = {name: tensors.get(prefix + name) for name in SAMPLE_ARRAYS}
         arrays: dict[str, Any] = {name: None if t is None else t.numpy() for name, t in found.items()}
         samples.append(Sample(group_id=group["group_id"], **sample, **arrays))
-    return ReadyGroup(group_id=group["group_id"], ordinal=group["ordinal"], samples=tuple(samples))
+    return ReadyGroup(
+        group_id=group["group_id"],
+        ordinal=group["ordinal"],
+        samples=tuple(samples),
+        rewards_G=np.array(group["rewards_G"], dtype=np.float64),
+        scores_G={name: np.array(scores, dtype=np.float64) for name, scores in group["scores_G"].items()},
+    )

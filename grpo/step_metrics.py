@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from grpo.advantages import has_variance
-from grpo.datatypes import Group, ReadyGroup, ScoredCompletion
+from grpo.datatypes import Group, Sample, ScoredCompletion
 from grpo.learner import StepStats
 from grpo.weights import Publication
 from rewards.verdict import Status
@@ -53,9 +53,8 @@ def _verdict_metrics(members: Sequence[ScoredCompletion]) -> Iterator[tuple[str,
         yield "audit/gap", 1 - float(np.mean(judged))
 
 
-def learning_metrics(taken: Sequence[ReadyGroup], stats: StepStats, version: int) -> dict[str, float]:
+def learning_metrics(samples: Sequence[Sample], stats: StepStats, version: int) -> dict[str, float]:
     """Of the samples learned from at ``version``, and of the update."""
-    samples = [sample for ready in taken for sample in ready.samples]
     staleness = [version - sample.version for sample in samples]
     metrics = {
         "loss": stats.loss,
@@ -75,16 +74,25 @@ def learning_metrics(taken: Sequence[ReadyGroup], stats: StepStats, version: int
 
 def _mismatch_metrics(stats: StepStats) -> dict[str, float]:
     """How far the engine's log-probabilities are from the learner's; the third layer of the publish proof."""
-    if not len(stats.mismatch_N):
+    if not len(stats.difference_N):
         return {}
-    ratio_N = stats.ratio_N
+    size_N, log_ratio_N = np.abs(stats.difference_N), stats.log_ratio_N
+    weights_N = np.exp(stats.difference_N.astype(np.float64))
     return {
-        "sampling/sampling_logp_difference/mean": float(stats.mismatch_N.mean()),
-        "sampling/sampling_logp_difference/p99": float(np.quantile(stats.mismatch_N, 0.99)),
-        "sampling/sampling_logp_difference/max": float(stats.mismatch_N.max()),
-        "sampling/importance_sampling_ratio/mean": float(ratio_N.mean()),
-        "sampling/importance_sampling_ratio/min": float(ratio_N.min()),
-        "sampling/importance_sampling_ratio/max": float(ratio_N.max()),
+        "sampling/sampling_logp_difference/mean": float(size_N.mean()),
+        "sampling/sampling_logp_difference/p99": float(np.quantile(size_N, 0.99)),
+        "sampling/sampling_logp_difference/max": float(size_N.max()),
+        "sampling/importance_sampling_ratio/mean": float(weights_N.mean()),
+        "sampling/importance_sampling_ratio/min": float(weights_N.min()),
+        "sampling/importance_sampling_ratio/p01": float(np.quantile(weights_N, 0.01)),
+        "sampling/importance_sampling_ratio/p99": float(np.quantile(weights_N, 0.99)),
+        "sampling/importance_sampling_ratio/max": float(weights_N.max()),
+        "sampling/effective_sample_size": float(weights_N.sum() ** 2 / (len(weights_N) * (weights_N**2).sum())),
+        "sampling/mismatch_kl": float((weights_N - 1 - np.log(weights_N)).mean()),
+        "sampling/dropped": stats.dropped,
+        "policy_ratio/min": float(np.exp(log_ratio_N.min())),
+        "policy_ratio/p99": float(np.exp(np.quantile(log_ratio_N, 0.99))),
+        "policy_ratio/max": float(np.exp(log_ratio_N.max())),
     }
 
 

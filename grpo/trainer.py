@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from grpo.advantages import has_variance, to_samples
-from grpo.buffer import Buffer
+from grpo.advantages import ready_group, teaches, to_samples, with_advantages
+from grpo.buffer import Buffer, RejectReason
 from grpo.checkpoint import CheckpointStore, load_state, save_state
 from grpo.console import Console
 from grpo.datatypes import Group, ReadyGroup, Sample
@@ -133,49 +133,58 @@ class Trainer:
         self._add("time/sample_s", time.perf_counter() - started)
         ready = []
         for group in groups:
-            if len(group.scored) < 2:
-                self.buffer.reject(group, "unscored")
-            elif not has_variance(group.rewards_G):
-                self.buffer.reject(group, "zero_variance")
+            if reason := self._teaches_nothing(group):
+                self.buffer.reject(group, reason)
             else:
                 ready.append(group)
-        for group, samples in zip(ready, self._samples(ready), strict=True):
-            self.buffer.finish(ReadyGroup(group_id=group.group_id, ordinal=group.prompt.ordinal, samples=samples))
+        for finished in self._finished(ready):
+            self.buffer.finish(finished)
         return groups
 
-    def _samples(self, groups: Sequence[Group]) -> list[tuple[Sample, ...]]:
-        """Each group's samples. ``old_logprobs`` are computed now, at the version that sampled, where the learner will
-        have moved by the time it learns from them; where it will not, they are its own log-probabilities then."""
-        algorithm = self.recipe.algorithm
+    def _teaches_nothing(self, group: Group) -> RejectReason | None:
+        rollout = self.recipe.rollout
+        if len(group.scored) < 2:
+            return "unscored"
+        if not teaches(group, self.recipe.algorithm):
+            return "zero_variance"
+        return None if rollout.min_pass_rate <= group.pass_rate <= rollout.max_pass_rate else "pass_rate"
+
+    def _finished(self, groups: Sequence[Group]) -> list[ReadyGroup]:
+        """Groups as the learner takes them. ``old_logprobs`` and the KL in the reward are computed now, at the version
+        that sampled, where the learner will have moved by the time it learns from them."""
+        algorithm, started = self.recipe.algorithm, time.perf_counter()
         samples = [
-            to_samples(
-                group, scale_rewards=algorithm.scale_rewards, mask_truncated=algorithm.mask_truncated_completions
-            )
-            for group in groups
+            s for group in groups for s in to_samples(group, mask_truncated=algorithm.mask_truncated_completions)
         ]
-        will_move = self.recipe.rollout.max_staleness > 0 or algorithm.num_minibatches > 1
-        if algorithm.old == "behavior" or not will_move:
-            return samples
-        started = time.perf_counter()
-        flat = iter(self.learner.with_old_logprobs([sample for group in samples for sample in group]))
+        will_move = self.recipe.rollout.max_staleness > 0 or algorithm.updates_per_step > 1
+        if algorithm.old == "recompute" and will_move:
+            samples = self.learner.with_old_logprobs(samples)
+        penalties = np.zeros(len(samples))
+        if algorithm.beta and algorithm.kl_in == "reward":
+            penalties = algorithm.beta * np.array(self.learner.kl(samples))
         self._add("time/old_logprobs_s", time.perf_counter() - started)
-        return [tuple(next(flat) for _ in group) for group in samples]
+        ends = np.cumsum([len(group.scored) for group in groups])
+        return [
+            ready_group(group, samples[end - len(group.scored) : end], penalties[end - len(group.scored) : end])
+            for group, end in zip(groups, ends, strict=True)
+        ]
 
     def _learn(self, groups: Sequence[ReadyGroup]) -> None:
         """One step of the learner; a step to which no group came leaves the policy as it is."""
-        samples = [sample for group in groups for sample in group.samples]
+        weights = {reward.label: reward.weight for reward in self.recipe.rewards}
+        samples = with_advantages(groups, self.recipe.algorithm, weights)
         if any(sample.loss_mask_L.any() for sample in samples):
-            self._update(groups, samples)
+            self._update(samples)
         every = self.recipe.algorithm.ref_update_steps
         if every and self.buffer.step % every == 0:
             self.learner.refresh_reference()
 
-    def _update(self, groups: Sequence[ReadyGroup], samples: Sequence[Sample]) -> None:
+    def _update(self, samples: Sequence[Sample]) -> None:
         started = time.perf_counter()
         stats = self.learner.step(samples)
         seconds = time.perf_counter() - started
         self.progress.num_tokens += stats.num_tokens
-        self._values |= learning_metrics(groups, stats, self.progress.version)
+        self._values |= learning_metrics(samples, stats, self.progress.version)
         self._alarm(self._values["sampling/sampling_logp_difference/p99"])
         self._values |= {"time/learn_s": seconds, "tokens_per_second/learner": stats.num_tokens / seconds}
 

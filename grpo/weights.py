@@ -12,6 +12,7 @@ This file knows neither the learner nor the engine, only what each offers.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -135,17 +136,19 @@ class Publisher:
             PublishError: the two sides do not hold the same weights.
         """
         started = time.perf_counter()
-        sent: dict[str, str] = {}
+        hashed: dict[str, Future[str]] = {}
         num_bytes = 0
 
         def recorded() -> Iterator[tuple[str, "torch.Tensor"]]:
             nonlocal num_bytes
             for name, tensor in self._learner.named_tensors():
-                sent[name] = fingerprint(tensor)
+                hashed[name] = hashing.submit(fingerprint, tensor)
                 num_bytes += tensor.nbytes
                 yield name, tensor
 
-        receipt = self._engine.load(recorded(), version)
+        with ThreadPoolExecutor(1) as hashing:  # while the engine takes them
+            receipt = self._engine.load(recorded(), version)
+        sent = {name: future.result() for name, future in hashed.items()}
         if not sent:  # the engine never asked: what should have arrived is still ours to name
             sent = {name: fingerprint(tensor) for name, tensor in self._learner.named_tensors()}
         self._check_receipt(receipt, sent, version)

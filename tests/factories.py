@@ -4,9 +4,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from grpo.advantages import ready_group, to_samples, with_advantages
 from grpo.datatypes import Completion, FinishReason, Group, Problem, Prompt, Sample, ScoredCompletion, Segment, Source
-from grpo.recipe import Recipe
+from grpo.objective import Answers, Tokens
+from grpo.recipe import Algorithm, Recipe
 from rewards.verdict import Status, Verdict
 from tests.models import VOCABULARY
 
@@ -96,6 +100,36 @@ def make_sample(
         advantage=advantage,
         version=0,
         truncated=masked,
+    )
+
+
+def samples_of(groups: Sequence[Group], algorithm: Algorithm, *, mask_truncated: bool = False) -> list[Sample]:
+    """What the learner gets of one step's groups."""
+    ready = [
+        ready_group(group, to_samples(group, mask_truncated=mask_truncated), np.zeros(len(group.scored)))
+        for group in groups
+    ]
+    return with_advantages(ready, algorithm, {"number": 1.0})
+
+
+def make_tokens(
+    policy: Tensor,
+    old: Tensor,
+    behavior: Tensor,
+    ref: Tensor | None,
+    advantages: Tensor,
+    lengths: Sequence[int] | None = None,
+) -> Tokens:
+    """Loss tokens of answers of these lengths; absent: of one answer."""
+    own = torch.tensor([len(policy)] if lengths is None else list(lengths))
+    return Tokens(
+        policy_logprobs_N=policy,
+        old_logprobs_N=old,
+        behavior_logprobs_N=behavior,
+        ref_logprobs_N=ref,
+        advantages_N=advantages,
+        entropies_N=torch.zeros_like(policy),
+        answers=Answers(index_N=torch.arange(len(own)).repeat_interleave(own), lengths_A=own.to(policy.dtype)),
     )
 
 

@@ -17,6 +17,7 @@ import os
 import shutil
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -89,12 +90,15 @@ class Parcel:
         end = _HEAD.size
         try:
             self._put(bytes(_HEAD.size), 0)
-            for name, tensor in tensors:
-                whole = tensor.detach().contiguous().cpu()
-                index.append(Entry(name, str(whole.dtype).removeprefix("torch."), tuple(whole.shape), _aligned(end)))
-                end = index[-1].offset + whole.nbytes
-                self._put(_bytes_of(whole), index[-1].offset)
-                hashes[name] = fingerprint(whole)
+            with ThreadPoolExecutor(1) as hashing:  # beside the copying: neither holds the interpreter's lock
+                for name, tensor in tensors:
+                    whole = tensor.detach().contiguous().cpu()
+                    dtype = str(whole.dtype).removeprefix("torch.")
+                    index.append(Entry(name, dtype, tuple(whole.shape), _aligned(end)))
+                    end = index[-1].offset + whole.nbytes
+                    hashed = hashing.submit(fingerprint, whole)
+                    self._put(_bytes_of(whole), index[-1].offset)
+                    hashes[name] = hashed.result()
             text = json.dumps([asdict(entry) for entry in index]).encode()
             self._put(text, end)
             self._put(_HEAD.pack(_MAGIC, end, len(text)), 0)

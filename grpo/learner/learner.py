@@ -15,7 +15,8 @@ from grpo.datatypes import Batch, Row, Sample
 from grpo.errors import NonFiniteError
 from grpo.learner.optimizer import Optimizer
 from grpo.learner.policy import Policy
-from grpo.loss import Objective, Terms, grpo_terms
+from grpo.objective import Answers, Terms, Tokens, objective_terms
+from grpo.objective.kl import KL_ESTIMATORS
 from grpo.packing import pack
 from grpo.recipe import Recipe
 
@@ -33,8 +34,9 @@ class StepStats:
     kl: float | None
     clipped_low: float  # share of loss tokens
     clipped_high: float
-    mismatch_N: np.ndarray = field(repr=False)  # |old - behavior|, nats
-    ratio_N: np.ndarray = field(repr=False)  # old/behavior, before its cap
+    dropped: float  # share of loss tokens whose policy term the correction has taken out
+    difference_N: np.ndarray = field(repr=False)  # log old - log behavior, nats
+    log_ratio_N: np.ndarray = field(repr=False)  # log policy - log old, nats
 
 
 class Learner:
@@ -43,7 +45,7 @@ class Learner:
     def __init__(self, policy: Policy, recipe: Recipe) -> None:
         algorithm = recipe.algorithm
         self.policy = policy
-        max_updates = recipe.max_steps * algorithm.num_minibatches
+        max_updates = recipe.max_steps * algorithm.updates_per_step
         self.optimizer = Optimizer(
             policy.model,
             recipe.learner,
@@ -53,15 +55,7 @@ class Learner:
         )
         self.reference = policy.frozen_copy() if algorithm.beta else None
         self._recipe = recipe
-        bypass = algorithm.old == "behavior"
-        self._objective = Objective(
-            epsilon=algorithm.epsilon,
-            epsilon_high=algorithm.epsilon_high or algorithm.epsilon,
-            beta=algorithm.beta,
-            importance_sampling_cap=(
-                algorithm.importance_sampling_cap if algorithm.importance_sampling_correction and not bypass else None
-            ),
-        )
+        self._algorithm = algorithm
 
     @property
     def num_updates(self) -> int:
@@ -98,79 +92,137 @@ class Learner:
     @torch.no_grad()
     def with_old_logprobs(self, samples: Sequence[Sample]) -> list[Sample]:
         """The samples with ``old_logprobs`` of the policy as it is now: call it at the version that sampled them."""
+        logprobs = self._by_sample(samples, self.policy)
+        return [replace(sample, old_logprobs_L=own) for sample, own in zip(samples, logprobs, strict=True)]
+
+    @torch.no_grad()
+    def kl(self, samples: Sequence[Sample]) -> list[float]:
+        """KL of each answer, in nats: the estimates added up over its loss tokens, between the policy as it is now (or
+        the ``old_logprobs`` that samples have) and the reference."""
+        old = [sample.old_logprobs_L for sample in samples if sample.old_logprobs_L is not None]
+        if len(old) < len(samples):
+            old = self._by_sample(samples, self.policy)
+        assert self.reference is not None, "there is no KL where beta is 0"
+        ref = self._by_sample(samples, self.reference)
+        estimate = KL_ESTIMATORS[self._algorithm.kl_estimator]
+        return [
+            float(estimate(*(torch.from_numpy(values[sample.loss_mask_L]).double() for values in (ours, theirs))).sum())
+            for sample, ours, theirs in zip(samples, old, ref, strict=True)
+        ]
+
+    def _by_sample(self, samples: Sequence[Sample], policy: Policy) -> list[npt.NDArray[np.float32]]:
+        """Log-probabilities of each sample's loss tokens, (L,) each; zeros elsewhere."""
         if not samples:
             return []
         done = [np.zeros(len(sample.token_ids_L), np.float32) for sample in samples]
         found: list[tuple[tuple[int, ...], tuple[int, ...], np.ndarray]] = []
         rows = self._share(self._pack(samples))
-        for row, logprobs_N in zip(rows, self.policy.logprobs(rows, temperature=self._temperature), strict=True):
+        for row, logprobs_N in zip(rows, policy.logprobs(rows, temperature=self._temperature), strict=True):
             logprobs_T = np.zeros(len(row.token_ids_T), np.float32)
             logprobs_T[self.policy.owned(row)] = logprobs_N
             found.append((row.members, row.boundaries, logprobs_T))
         for members, boundaries, logprobs_T in itertools.chain.from_iterable(self.policy.mesh.gather(found)):
             for member, start, end in zip(members, boundaries, boundaries[1:], strict=False):
                 done[member] += logprobs_T[start:end]  # of what other processes own, a row has zeros
-        return [replace(sample, old_logprobs_L=own) for sample, own in zip(samples, done, strict=True)]
+        return done
 
     def step(self, samples: Sequence[Sample]) -> StepStats:
-        """Update the policy on all samples of a step, in ``num_minibatches`` parts, in the order given.
+        """Update the policy on all samples of a step, in ``num_minibatches`` parts, ``num_iterations`` times over.
 
-        Samples without ``old_logprobs`` are those that the policy, as it is now, is taken to have sampled.
+        Parts are taken in the order given. Samples without ``old_logprobs`` are those that the policy, as it is now,
+        is taken to have sampled.
 
         Raises:
             NonFiniteError: the loss or the gradient is not a number; the weights are those before that update.
         """
-        if self._recipe.algorithm.old == "behavior":
+        if self._algorithm.old == "behavior":
             samples = [replace(sample, old_logprobs_L=sample.behavior_logprobs_L) for sample in samples]
-        num_minibatches = min(self._recipe.algorithm.num_minibatches, len(samples))
-        assert num_minibatches <= 1 or all(sample.old_logprobs_L is not None for sample in samples), (
+        num_minibatches = min(self._algorithm.num_minibatches, len(samples))
+        parts = np.array_split(np.arange(len(samples)), num_minibatches) * self._algorithm.num_iterations
+        assert len(parts) == 1 or all(sample.old_logprobs_L is not None for sample in samples), (
             "from the second update on, the policy is no longer the one that sampled"
         )
-        parts = np.array_split(np.arange(len(samples)), num_minibatches)
         tallies = [self._update([samples[i] for i in part]) for part in parts]
         return _summarize(tallies)
 
     def refresh_reference(self) -> None:
-        """Replace the reference by the policy (R1-Zero: every 400 steps)."""
+        """Replace the reference by the policy (R1-Zero: every 400 steps), or by its ``ref_model_mixup_alpha`` part."""
         assert self.reference is not None, "there is no reference to refresh where beta is 0"
-        self.reference.copy_from(self.policy)
+        self.reference.mix_in(self.policy, self._algorithm.ref_model_mixup_alpha)
 
     def _update(self, samples: Sequence[Sample]) -> "_Tally":
         batch = self._pack(samples)
         num_tokens = sum(len(row.token_ids_T) for row in batch.rows)
         tally = _Tally(learning_rate=self.optimizer.learning_rate, num_tokens=num_tokens)
         rows = self._share(batch)
-        reference = self._reference_logprobs(rows)
+        reference, learned = self._reference_logprobs(rows), self._learned_tokens(rows)
 
         def loss_of(row: Row, policy_logprobs: Tensor, entropy_N: Tensor) -> Tensor:
-            return self._loss(row, policy_logprobs, entropy_N, reference.get(id(row)), tally)
+            tokens = self._tokens(row, policy_logprobs, entropy_N, reference.get(id(row)), learned.get(id(row)))
+            terms = objective_terms(tokens, self._algorithm)
+            loss = (self._loss_tokens(row, row.weights_T) * terms.loss_N).sum()
+            tally.add(float(loss.detach()), terms, tokens)
+            return loss  # a weighted sum, so gradients of micro-batches simply add up
 
-        self.policy.backward(rows, loss_of, temperature=self._temperature, after_row=self.optimizer.accumulate)
+        self.policy.backward(
+            rows,
+            loss_of,
+            temperature=self._temperature,
+            after_row=self.optimizer.accumulate,
+            entropy_gradient=self._algorithm.entropy_coef > 0,
+        )
         tally = _sum(self.policy.mesh.gather(tally))
         if not np.isfinite(tally.loss):
             raise NonFiniteError(f"the loss is {tally.loss} at update {self.optimizer.num_updates}")
         tally.grad_norm = self.optimizer.step()
         return tally
 
-    def _loss(
-        self, row: Row, policy_logprobs: Tensor, entropy_N: Tensor, ref_logprobs: Tensor | None, tally: "_Tally"
-    ) -> Tensor:
-        """Of one micro-batch. It is a weighted sum, so gradients of micro-batches simply add up."""
+    def _tokens(
+        self,
+        row: Row,
+        policy_logprobs: Tensor,
+        entropy_N: Tensor,
+        ref_logprobs: Tensor | None,
+        learned_N: Tensor | None,
+    ) -> Tokens:
+        """A row's loss tokens as the objective takes them: those that this process owns."""
         old_logprobs = policy_logprobs.detach()  # the learner has not moved since sampling, unless a row says so
         if row.old_logprobs_T is not None:
             old_logprobs = self._loss_tokens(row, row.old_logprobs_T)
-        behavior_logprobs = self._loss_tokens(row, row.behavior_logprobs_T)
-        terms = grpo_terms(
-            policy_logprobs,
-            old_logprobs,
-            behavior_logprobs,
-            ref_logprobs,
-            self._loss_tokens(row, row.advantages_T),
-            self._objective,
+        return Tokens(
+            policy_logprobs_N=policy_logprobs,
+            old_logprobs_N=old_logprobs,
+            behavior_logprobs_N=self._loss_tokens(row, row.behavior_logprobs_T),
+            ref_logprobs_N=ref_logprobs,
+            advantages_N=self._loss_tokens(row, row.advantages_T),
+            entropies_N=entropy_N,
+            answers=self._answers(row),
+            learned_N=learned_N,
         )
-        loss = (self._loss_tokens(row, row.weights_T) * terms.loss_N).sum()
-        tally.add(float(loss.detach()), terms, entropy_N, old_logprobs - behavior_logprobs)
-        return loss
+
+    def _answers(self, row: Row) -> Answers:
+        answer_of_T = np.repeat(np.arange(len(row.boundaries) - 1), np.diff(row.boundaries))
+        lengths_A = np.bincount(answer_of_T, weights=row.loss_mask_T, minlength=len(row.boundaries) - 1)
+        return Answers(
+            index_N=torch.from_numpy(answer_of_T[self.policy.owned(row)]).to(self.policy.device),
+            lengths_A=torch.from_numpy(lengths_A).to(self.policy.device, self.policy.loss_dtype),
+            share=self.policy.mesh.sum_over_context,
+        )
+
+    def _learned_tokens(self, rows: Sequence[Row]) -> dict[int, Tensor]:
+        """Where the policy term counts, by each row's identity: the update's tokens of highest entropy, as the policy
+        is now (arXiv 2506.01939). Nothing where all count."""
+        quantile = self._algorithm.top_entropy_quantile
+        if quantile == 1:
+            return {}
+        entropies = self.policy.entropies(rows, temperature=self._temperature)
+        every = itertools.chain.from_iterable(self.policy.mesh.gather(entropies))
+        values = np.concatenate([np.asarray(values_N, np.float64) for values_N in every])
+        threshold = np.quantile(values, 1 - quantile) if len(values) else 0.0
+        device = self.policy.device
+        return {
+            id(row): torch.from_numpy(own >= threshold).to(device) for row, own in zip(rows, entropies, strict=True)
+        }
 
     def _reference_logprobs(self, rows: Sequence[Row]) -> dict[int, Tensor]:
         """By each row's identity; nothing where there is no reference."""
@@ -198,7 +250,7 @@ class Learner:
     def _pack(self, samples: Sequence[Sample]) -> Batch:
         return pack(
             samples,
-            self._recipe.algorithm.loss_type,
+            self._algorithm.loss_type,
             max_completion_length=self._recipe.rollout.max_completion_length,
             row_tokens=self._row_tokens([len(sample.token_ids_L) for sample in samples]),
         )
@@ -261,16 +313,20 @@ class _Tally:
     kl: float | None = None
     clipped_low: int = 0
     clipped_high: int = 0
-    differences: list[np.ndarray] = field(default_factory=list)  # old - behavior, nats
+    dropped: int = 0
+    differences: list[np.ndarray] = field(default_factory=list)  # log old - log behavior
+    log_ratios: list[np.ndarray] = field(default_factory=list)  # log policy - log old
 
-    def add(self, loss: float, terms: Terms, entropy_N: Tensor, difference_N: Tensor) -> None:
+    def add(self, loss: float, terms: Terms, tokens: Tokens) -> None:
         self.loss += loss
-        self.entropy += float(entropy_N.sum())
+        self.entropy += float(tokens.entropies_N.detach().sum())
         if terms.kl_N is not None:
             self.kl = (self.kl or 0.0) + float(terms.kl_N.sum())
         self.clipped_low += int(terms.clipped_low_N.sum())
         self.clipped_high += int(terms.clipped_high_N.sum())
-        self.differences.append(difference_N.cpu().numpy())
+        self.dropped += int((terms.correction_N == 0).sum())
+        self.differences.append((tokens.old_logprobs_N - tokens.behavior_logprobs_N).cpu().numpy())
+        self.log_ratios.append(tokens.log_ratio_N.detach().cpu().numpy())
 
 
 def _sum(tallies: Sequence[_Tally]) -> _Tally:
@@ -284,7 +340,9 @@ def _sum(tallies: Sequence[_Tally]) -> _Tally:
         kl=sum(kls) if kls else None,
         clipped_low=sum(tally.clipped_low for tally in tallies),
         clipped_high=sum(tally.clipped_high for tally in tallies),
+        dropped=sum(tally.dropped for tally in tallies),
         differences=[part for tally in tallies for part in tally.differences],
+        log_ratios=[part for tally in tallies for part in tally.log_ratios],
     )
 
 
@@ -302,6 +360,7 @@ def _summarize(tallies: Sequence[_Tally]) -> StepStats:
         kl=sum(kls) / num_loss_tokens if kls else None,
         clipped_low=sum(tally.clipped_low for tally in tallies) / num_loss_tokens,
         clipped_high=sum(tally.clipped_high for tally in tallies) / num_loss_tokens,
-        mismatch_N=np.abs(difference_N),
-        ratio_N=np.exp(difference_N),
+        dropped=sum(tally.dropped for tally in tallies) / num_loss_tokens,
+        difference_N=difference_N,
+        log_ratio_N=np.concatenate([part for tally in tallies for part in tally.log_ratios]),
     )

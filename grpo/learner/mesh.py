@@ -79,6 +79,10 @@ class Mesh:
         dist.all_gather_object(found, item)
         return found
 
+    def sum_over_context(self, values: torch.Tensor) -> torch.Tensor:
+        """Over the processes that each have a stretch of the same rows; what is summed loses its gradient."""
+        return values if self.size("context") == 1 else self.sum_(values.detach().clone(), "context")
+
     def assign(self, costs: Sequence[float]) -> list[list[int]]:
         """Indices of ``costs`` for each share, so that all finish together: the dearest first, to whom has least.
 

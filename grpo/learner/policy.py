@@ -110,9 +110,16 @@ class Policy:
 
     def copy_from(self, other: "Policy") -> None:
         """Take over another policy's weights."""
-        with torch.no_grad():
-            for ours, theirs in zip(self.model.parameters(), other.model.parameters(), strict=True):
+        self.mix_in(other, 1.0)
+
+    @torch.no_grad()
+    def mix_in(self, other: "Policy", share: float) -> None:
+        """``share`` of another policy's weights and the rest of our own; at 1 they are the other's to the bit."""
+        for ours, theirs in zip(self.model.parameters(), other.model.parameters(), strict=True):
+            if share == 1:
                 local(ours).copy_(local(theirs))
+            else:
+                local(ours).lerp_(local(theirs), share)
 
     @torch.no_grad()
     def whole_state(self) -> Iterator[tuple[str, Tensor]]:
@@ -136,20 +143,23 @@ class Policy:
         sharing = self.mesh.group("context") if self.mesh.size("context") > 1 else None
         return packed_rows(row.boundaries, sharing)
 
-    def token_logprobs(self, row: Row, *, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probability (with gradient) and entropy (without) of each loss token of a packed row, both (N,) fp32.
+    def token_logprobs(self, row: Row, *, temperature: float, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of each loss token of a packed row, both (N,) fp32.
 
-        Must run within ``packed(row)``. On a mesh, of the loss tokens that this process owns.
+        The first has a gradient, the second where it is asked for. Must run within ``packed(row)``. On a mesh, of the
+        loss tokens that this process owns.
         """
-        return cast(tuple[Tensor, Tensor], self._within_model(self._token_logprobs, row, temperature))
+        found = self._within_model(self._token_logprobs, row, temperature, entropy_gradient)
+        return cast(tuple[Tensor, Tensor], found)
 
-    def _token_logprobs(self, row: Row, temperature: float) -> tuple[Tensor, Tensor]:
+    def _token_logprobs(self, row: Row, temperature: float, entropy_gradient: bool) -> tuple[Tensor, Tensor]:
         targets = torch.from_numpy(np.flatnonzero(self.owned(row))).to(self.device)
         token_ids = torch.from_numpy(row.token_ids_T).to(self.device)
         positions = torch.from_numpy(row.position_ids_T).to(self.device)
         here = computed(len(token_ids), self.mesh.at("context"), self.mesh.size("context"))
         hidden_SH = self._hidden(token_ids[here], positions[here])
-        return self._logprobs_of(hidden_SH[targets - 1 - here.start], token_ids[targets], temperature)
+        hidden_NH = hidden_SH[targets - 1 - here.start]
+        return self._logprobs_of(hidden_NH, token_ids[targets], temperature, entropy_gradient)
 
     def backward(
         self,
@@ -158,6 +168,7 @@ class Policy:
         *,
         temperature: float,
         after_row: Callable[[], None],
+        entropy_gradient: bool = False,
     ) -> None:
         """Forward and backward of each row; gradients are added to the parameters' own.
 
@@ -165,30 +176,42 @@ class Policy:
         pipeline, on the last stage alone. ``after_row`` is called when one more row's gradients are there.
         """
         if self.pipeline is not None:
-            self.pipeline.run(
-                rows, lambda row, hidden: loss_of(row, *self._row_logprobs(row, hidden, temperature)), after_row
-            )
+
+            def head(row: Row, hidden_TH: Tensor) -> Tensor:
+                return loss_of(row, *self._row_logprobs(row, hidden_TH, temperature, entropy_gradient))
+
+            self.pipeline.run(rows, head, after_row)
             return
         for row in rows:
             with self.packed(row):
-                loss_of(row, *self.token_logprobs(row, temperature=temperature)).backward()
+                found = self.token_logprobs(row, temperature=temperature, entropy_gradient=entropy_gradient)
+                loss_of(row, *found).backward()
             after_row()
 
-    @torch.no_grad()
     def logprobs(self, rows: Sequence[Row], *, temperature: float) -> list[npt.NDArray[np.floating[Any]]]:
         """Of each row's owned loss tokens, shapes (N,)."""
+        return self._scores(rows, temperature, 0)
+
+    def entropies(self, rows: Sequence[Row], *, temperature: float) -> list[npt.NDArray[np.floating[Any]]]:
+        """Of the distributions that each row's owned loss tokens were drawn from, in nats, shapes (N,)."""
+        return self._scores(rows, temperature, 1)
+
+    @torch.no_grad()
+    def _scores(self, rows: Sequence[Row], temperature: float, which: int) -> list[npt.NDArray[np.floating[Any]]]:
         if self.pipeline is not None:
-            return self.pipeline.score(rows, lambda row, hidden: self._row_logprobs(row, hidden, temperature)[0])
+            return self.pipeline.score(rows, lambda row, hidden: self._row_logprobs(row, hidden, temperature)[which])
         found = []
         for row in rows:
             with self.packed(row):
-                found.append(self.token_logprobs(row, temperature=temperature)[0].cpu().numpy())
+                found.append(self.token_logprobs(row, temperature=temperature)[which].cpu().numpy())
         return found
 
-    def _row_logprobs(self, row: Row, hidden_TH: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def _row_logprobs(
+        self, row: Row, hidden_TH: Tensor, temperature: float, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
         targets = torch.from_numpy(np.flatnonzero(self.owned(row))).to(self.device)
         token_ids = torch.from_numpy(row.token_ids_T).to(self.device)
-        return self._logprobs_of(hidden_TH[targets - 1], token_ids[targets], temperature)
+        return self._logprobs_of(hidden_TH[targets - 1], token_ids[targets], temperature, entropy_gradient)
 
     @torch.no_grad()
     def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -280,26 +303,24 @@ class Policy:
         ).last_hidden_state[0]
         return cast(Tensor, output)
 
-    def _logprobs_of(self, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def _logprobs_of(
+        self, hidden_NH: Tensor, targets_N: Tensor, temperature: float, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """The head is applied in chunks, recomputed on the way back, so that (N, V) logits never stand whole."""
         chunk = max(1, LOGITS_AT_ONCE // self.model.config.vocab_size)
-        if len(targets_N) <= chunk or not torch.is_grad_enabled():
-            parts = [
-                self._head_logprobs(hidden, targets, temperature)
-                for hidden, targets in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True)
-            ]
-        else:
-            parts = [
-                checkpoint(self._head_logprobs, hidden, targets, temperature, use_reentrant=False)
-                for hidden, targets in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True)
-            ]
-        logprobs, entropies = zip(*parts, strict=True)
+        head = functools.partial(self._head_logprobs, temperature=temperature, entropy_gradient=entropy_gradient)
+        if len(targets_N) > chunk and torch.is_grad_enabled():
+            head = functools.partial(checkpoint, head, use_reentrant=False)
+        parts = zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True)
+        logprobs, entropies = zip(*(head(hidden, targets) for hidden, targets in parts), strict=True)
         return torch.cat(logprobs), torch.cat(entropies)
 
-    def _head_logprobs(self, hidden_NH: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def _head_logprobs(
+        self, hidden_NH: Tensor, targets_N: Tensor, *, temperature: float, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
         logits_NV = self.head(hidden_NH).to(self.loss_dtype) / temperature
         logprobs = -functional.cross_entropy(logits_NV, targets_N, reduction="none")
-        with torch.no_grad():
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
             distribution = torch.log_softmax(logits_NV, dim=-1)
             entropy = -(distribution.exp() * distribution).sum(-1)
         return logprobs, entropy

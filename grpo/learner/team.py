@@ -187,6 +187,10 @@ class Leader(Learner):
         return super().with_old_logprobs(samples)
 
     @_collective
+    def kl(self, samples: Sequence[Sample]) -> list[float]:
+        return super().kl(samples)
+
+    @_collective
     def refresh_reference(self) -> None:
         super().refresh_reference()
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from grpo.errors import RecipeError
-from grpo.recipe.schema import Recipe
+from grpo.recipe.schema import Algorithm, Recipe
 from rewards import VERIFIERS, installed_rewards
 
 
@@ -86,13 +86,6 @@ def _check_batch(recipe: Recipe) -> None:
             f"must hold the longest sample, rollout.max_prompt_length + rollout.max_completion_length = {longest}",
             f"Use {longest} or more, or shorten either length.",
         )
-    if rollout.max_staleness > 1:
-        raise RecipeError(
-            "rollout.max_staleness",
-            rollout.max_staleness,
-            "must be 0 or 1: the engine and the learner take turns in one process, so one rollout at most is ahead",
-            "Use 1 to sample one step ahead, 0 to stay on-policy.",
-        )
 
 
 def _check_processes(recipe: Recipe) -> None:
@@ -144,13 +137,18 @@ def _check_sampling(recipe: Recipe) -> None:
     narrowed += [("rollout.top_k", rollout.top_k)] if rollout.top_k else []
     for key, value in narrowed:
         off = f"Set {key}={1.0 if key.endswith('p') else 0}"
-        if algorithm.importance_sampling_correction:
+        if algorithm.importance_sampling_correction or algorithm.off_policy_mask_threshold is not None:
+            cause = (
+                "importance_sampling_correction"
+                if algorithm.importance_sampling_correction
+                else "off_policy_mask_threshold"
+            )
             raise RecipeError(
                 key,
                 value,
-                "does not go with algorithm.importance_sampling_correction: the plain ratio is wrong outside the "
+                f"does not go with algorithm.{cause}: the plain ratio is wrong outside the "
                 "set of tokens that was sampled from",
-                f"{off}, or algorithm.importance_sampling_correction=false.",
+                f"{off}, or algorithm.{cause}={'false' if cause.endswith('correction') else 'null'}.",
             )
         if algorithm.old == "behavior":
             raise RecipeError(
@@ -180,13 +178,115 @@ def _check_sampling(recipe: Recipe) -> None:
 
 
 def _check_algorithm(recipe: Recipe) -> None:
-    algorithm = recipe.algorithm
+    _check_advantages(recipe)
+    _check_kl(recipe.algorithm)
+    _check_policies(recipe)
+
+
+def _check_advantages(recipe: Recipe) -> None:
+    algorithm, rollout = recipe.algorithm, recipe.rollout
+    if algorithm.pass_at_k > rollout.num_generations:
+        raise RecipeError(
+            "algorithm.pass_at_k",
+            algorithm.pass_at_k,
+            f"must be at most rollout.num_generations ({rollout.num_generations}): the best of k is among a group's",
+            f"Use {max(1, rollout.num_generations // 2)}, say.",
+        )
+    if rollout.min_pass_rate > rollout.max_pass_rate:
+        raise RecipeError(
+            "rollout.min_pass_rate",
+            rollout.min_pass_rate,
+            f"must be at most rollout.max_pass_rate ({rollout.max_pass_rate:g})",
+            "Set 0.1 and 0.9, say.",
+        )
+    if algorithm.multi_objective_aggregation != "normalize_then_sum":
+        return
+    defaults = type(algorithm)()
+    others = [
+        (f"algorithm.{name}", getattr(algorithm, name), getattr(defaults, name))
+        for name in ("baseline", "scale_rewards", "pass_at_k", "kl_in")
+    ]
+    others += [(f"rewards.{index}.gate", reward.gate, False) for index, reward in enumerate(recipe.rewards)]
+    for key, value, default in others:
+        if value != default:
+            raise RecipeError(
+                key,
+                value,
+                "does not go with algorithm.multi_objective_aggregation=normalize_then_sum, which normalizes each "
+                "reward by itself",
+                f"Set {key}={str(default).lower()}, or sum_then_normalize.",
+            )
+
+
+def _check_kl(algorithm: Algorithm) -> None:
     if algorithm.ref_update_steps and not algorithm.beta:
         raise RecipeError(
             "algorithm.ref_update_steps",
             algorithm.ref_update_steps,
             "needs algorithm.beta above 0: without the KL term there is no reference to replace",
             "Set algorithm.beta=0.001, say, or algorithm.ref_update_steps=0.",
+        )
+    if algorithm.ref_model_mixup_alpha < 1 and not algorithm.ref_update_steps:
+        raise RecipeError(
+            "algorithm.ref_model_mixup_alpha",
+            algorithm.ref_model_mixup_alpha,
+            "needs algorithm.ref_update_steps above 0: it says how much of the policy goes into the reference then",
+            "Set algorithm.ref_update_steps=100, say, or algorithm.ref_model_mixup_alpha=1.0.",
+        )
+    corrected = algorithm.kl_importance_correction
+    if algorithm.beta and algorithm.kl_in == "loss" and algorithm.kl_estimator == "k1" and not corrected:
+        raise RecipeError(
+            "algorithm.kl_estimator",
+            "k1",
+            "has a gradient of zero on average as part of the loss: it would hold the policy back by noise alone",
+            "Use k3 or k2, or algorithm.kl_in=reward, or algorithm.kl_importance_correction=true.",
+        )
+    if corrected and algorithm.kl_in == "reward":
+        raise RecipeError(
+            "algorithm.kl_importance_correction",
+            True,
+            "does not go with algorithm.kl_in=reward: a reward is no function of the policy that learns",
+            "Set algorithm.kl_importance_correction=false, or algorithm.kl_in=loss.",
+        )
+
+
+def _check_policies(recipe: Recipe) -> None:
+    algorithm = recipe.algorithm
+    if algorithm.delta is not None and algorithm.delta <= algorithm.clip_range[1]:
+        raise RecipeError(
+            "algorithm.delta",
+            algorithm.delta,
+            f"must exceed the upper bound of the ratio, 1 + epsilon_high = {algorithm.clip_range[1]:g}",
+            "Use 4.0, say.",
+        )
+    if algorithm.delta is not None and algorithm.policy_loss not in ("clip", "gspo", "gspo_token"):
+        raise RecipeError(
+            "algorithm.delta",
+            algorithm.delta,
+            f"does not go with algorithm.policy_loss={algorithm.policy_loss}: it bounds the ratio that is clipped",
+            "Leave it out, or use clip.",
+        )
+    if algorithm.importance_sampling_min > algorithm.importance_sampling_cap:
+        raise RecipeError(
+            "algorithm.importance_sampling_min",
+            algorithm.importance_sampling_min,
+            f"must be at most algorithm.importance_sampling_cap ({algorithm.importance_sampling_cap:g})",
+            "Use 0.5 and 5.0, say.",
+        )
+    if algorithm.policy_loss in ("gspo", "gmpo") and recipe.parallel.context > 1:
+        raise RecipeError(
+            "algorithm.policy_loss",
+            algorithm.policy_loss,
+            "does not go with parallel.context above 1: an answer's ratio would need a gradient from every process",
+            "Use gspo_token, which is GSPO with a gradient for each token on its own.",
+        )
+    if algorithm.policy_loss == "reinforce" and algorithm.updates_per_step > 1 and not algorithm.corrects:
+        raise RecipeError(
+            "algorithm.importance_sampling_correction",
+            False,
+            "must be true for algorithm.policy_loss=reinforce with several updates a step: from the second on nothing "
+            "would say that answers come from another policy",
+            "Set it to true, or num_minibatches=1 and num_iterations=1.",
         )
 
 

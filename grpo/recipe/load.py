@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from grpo.errors import RecipeError, UserError
 from grpo.recipe.checks import check_together
 from grpo.recipe.keys import nearest_key, section_of
+from grpo.recipe.presets import as_section, lay_under
 from grpo.recipe.schema import Recipe
 from grpo.recipe.yaml_text import parse_yaml
 
@@ -54,8 +55,11 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 
 def _build(tree: dict[Any, Any], overrides: Sequence[str]) -> Recipe:
+    tree["algorithm"] = as_section(tree.get("algorithm", {}))
     for override in overrides:
         _apply_override(tree, override)
+        tree["algorithm"] = as_section(tree["algorithm"])
+    lay_under(tree)
     _refuse_unknown_keys(tree, Recipe, ())
     try:
         recipe = Recipe.model_validate(tree)

@@ -9,7 +9,9 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+PassRate = Annotated[float, Field(ge=0, le=1)]
 PREFILL_TOKENS = 4096  # of prompts, in one step of an engine
+Preset = Literal["r1_zero", "dapo", "dr_grpo", "gspo", "cispo", "rloo", "reinforce_pp", "tinyzero"]
 Decay = Annotated[float, Field(ge=0, lt=1)]  # at 1 a moving average never moves
 
 
@@ -96,7 +98,9 @@ class Rollout(Section):
     tool: Literal["python"] | None = None  # a program between <python> and </python> is run, and its output shown
     max_tool_calls: PositiveInt = 1  # in one answer
     max_staleness: NonNegativeInt = 0
-    max_refill_groups: NonNegativeInt = 0  # zero-variance groups replaced, at most, per step
+    max_refill_groups: NonNegativeInt = 0  # groups that teach nothing replaced, at most, per step
+    min_pass_rate: PassRate = 0.0  # groups with a smaller share of correct answers are not learned from
+    max_pass_rate: PassRate = 1.0  # nor those with a greater one
 
     def step_tokens(self, window: int) -> int:
         """Tokens that an engine computes in one step, at most; ``window``: of the longest prompt with its answer."""
@@ -104,17 +108,68 @@ class Rollout(Section):
 
 
 class Algorithm(Section):
+    """The objective: advantages, policy term, corrections, KL, aggregation. `docs/maths.md` has each formula."""
+
+    preset: Preset | None = None  # sets the keys that the recipe does not give; see grpo.recipe.presets
+    # advantages
+    baseline: Literal["group", "leave_one_out", "batch"] = "group"
+    scale_rewards: Literal["group", "batch", "mean", "none"] = "group"
+    pass_at_k: PositiveInt = 1  # above 1: an answer's reward is the best of k answers with it among them
+    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
+    # the policy term, and the weight of each token
+    policy_loss: Literal["clip", "gspo", "gspo_token", "cispo", "sapo", "gmpo", "reinforce", "dppo"] = "clip"
     loss_type: Literal["grpo", "dapo", "dr_grpo"] = "dapo"
-    scale_rewards: Literal["group", "none"] = "group"
     epsilon: PositiveFloat = 0.2
     epsilon_high: PositiveFloat | None = None  # absent: epsilon
+    delta: Annotated[float, Field(gt=1)] | None = (
+        None  # clip: the ratio counts up to here where advantages are negative
+    )
+    sapo_temperature_pos: PositiveFloat = 1.0
+    sapo_temperature_neg: PositiveFloat = 1.05
+    dppo_threshold: Share = 0.15  # of probability
+    entropy_coef: NonNegativeFloat = 0.0
+    top_entropy_quantile: Share = 1.0  # of the tokens of an update, the share that the policy term counts
+    mask_truncated_completions: bool = False
+    # the reference
     beta: NonNegativeFloat = 0.0
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    kl_in: Literal["loss", "reward"] = "loss"
+    kl_importance_correction: bool = False
     ref_update_steps: NonNegativeInt = 0  # replace the reference by the policy every so many steps; 0 is never
+    ref_model_mixup_alpha: Share = 1.0  # the policy's part in what replaces it
+    # policies old and behavior
     old: Literal["recompute", "behavior"] = "recompute"
     importance_sampling_correction: bool = True
+    importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = (
+        "token_truncate"
+    )
     importance_sampling_cap: PositiveFloat = 2.0
-    mask_truncated_completions: bool = False
-    num_minibatches: PositiveInt = 1  # optimizer updates per rollout
+    importance_sampling_min: NonNegativeFloat = 0.0  # the masks' lower bound
+    off_policy_mask_threshold: PositiveFloat | None = None  # nats
+    # updates of a rollout
+    num_minibatches: PositiveInt = 1  # parts of a rollout, each with an optimizer update of its own
+    num_iterations: PositiveInt = 1  # passes over a rollout
+
+    @property
+    def clip_range(self) -> tuple[float, float]:
+        """Bounds of the ratio policy/old.
+
+        >>> Algorithm(epsilon=0.25).clip_range
+        (0.75, 1.25)
+        """
+        return 1 - self.epsilon, 1 + (self.epsilon if self.epsilon_high is None else self.epsilon_high)
+
+    @property
+    def updates_per_step(self) -> int:
+        return self.num_minibatches * self.num_iterations
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the difference between the engine and the learner is corrected for.
+
+        With ``old: behavior`` the ratio spans it already; REINFORCE has no such ratio.
+        """
+        return self.importance_sampling_correction and (self.old == "recompute" or self.policy_loss == "reinforce")
 
 
 class Learner(Section):

@@ -68,7 +68,8 @@ def test_check_reports_all_of_it_and_imports_nothing_heavy(recipe_file: Path) ->
     assert done.returncode == 0, done.stderr
     *report, imported = done.stdout.splitlines()
     assert json.loads(imported) == []
-    assert [line for line in report if line.startswith("# ")][:4] == ["# recipe", "# batch", "# evaluation", "# memory"]
+    sections = [line.removeprefix("# ") for line in report if line.startswith("# ")]
+    assert sections[:5] == ["recipe", "batch", "objective", "evaluation", "memory"]
     assert any(line.strip().startswith("at the fullest moment") for line in report)
 
 

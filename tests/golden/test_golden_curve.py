@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from grpo.advantages import group_advantages
+from grpo.advantages import advantages_of_step
 from grpo.datatypes import Sample
 from grpo.learner import Learner, Policy
-from grpo.recipe import parse_recipe
+from grpo.recipe import Algorithm, parse_recipe
 from tests.models import VOCABULARY, write_moe
 
 CURVE = Path(__file__).parent / "curve.json"
@@ -45,12 +45,12 @@ def right_answers() -> np.ndarray:
     return np.random.default_rng(1).integers(2, VOCABULARY, NUM_PROMPTS)
 
 
-def samples_of_step(step: int) -> list[Sample]:
+def samples_of_step(step: int, algorithm: Algorithm) -> list[Sample]:
     rng = np.random.default_rng([2, step])
     samples = []
     for group, (prompt, right) in enumerate(zip(prompts(), right_answers(), strict=True)):
         answers = np.concatenate([[right], rng.integers(2, VOCABULARY, NUM_ANSWERS - 1)])
-        advantages = group_advantages((answers == right).astype(np.float64), "group")
+        (advantages,) = advantages_of_step([(answers == right).astype(np.float64)], algorithm)
         for index, (answer, advantage) in enumerate(zip(answers, advantages, strict=True)):
             samples.append(_sample(group, index, prompt, int(answer), float(advantage)))
     return samples
@@ -75,10 +75,11 @@ def _sample(group: int, index: int, prompt: np.ndarray, answer: int, advantage: 
 def curve(folder: Path) -> list[dict[str, float]]:
     """Loss, gradient norm and expected reward of each step."""
     policy = Policy.load(str(write_moe(folder)), dtype=torch.float32, device="cpu")
-    learner = Learner(policy, parse_recipe(RECIPE))
+    recipe = parse_recipe(RECIPE)
+    learner = Learner(policy, recipe)
     points = []
     for step in range(NUM_STEPS):
-        stats = learner.step(learner.with_old_logprobs(samples_of_step(step)))
+        stats = learner.step(learner.with_old_logprobs(samples_of_step(step, recipe.algorithm)))
         points.append({"loss": stats.loss, "grad_norm": stats.grad_norm, "reward": expected_reward(policy)})
     return points
 

@@ -68,7 +68,7 @@ def train(
         "num_tokens": [stats.num_tokens for stats in found],
         "entropy": [stats.entropy for stats in found],
         "kl": [stats.kl for stats in found],
-        "num_loss_tokens": [len(stats.ratio_N) for stats in found],
+        "num_loss_tokens": [len(stats.difference_N) for stats in found],
         "old": np.concatenate([sample.old_logprobs_L for sample in old]),
         "score": policy.score(TEXT),
         "num_local": local,
@@ -160,6 +160,21 @@ def test_several_updates_a_rollout_and_a_reference(folder: Path) -> None:
     ranks = run(train, 2, folder, {"shard": 2}, torch.float32, 9, algorithm)
     compare(ranks, alone, 1e-5)
     np.testing.assert_allclose(ranks[0]["kl"], alone["kl"], rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("sizes", [{"context": 2}, {"shard": 2}, {"pipeline": 2}], ids=str)
+def test_what_looks_at_whole_answers_and_whole_updates_is_the_same_on_a_mesh(
+    folder: Path, sizes: dict[str, int]
+) -> None:
+    algorithm = {
+        "policy_loss": "gspo_token",
+        "importance_sampling_mode": "sequence_truncate",
+        "top_entropy_quantile": 0.5,
+        "entropy_coef": 0.01,
+        "off_policy_mask_threshold": 0.1,
+    }
+    alone = train(0, folder, {}, torch.float32, 9, algorithm)
+    compare(run(train, 2, folder, sizes, torch.float32, 9, algorithm), alone, 1e-5)
 
 
 def test_what_is_to_be_shared_out_is(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,32 +12,49 @@ from hypothesis import strategies as st
 
 from grpo.datatypes import Sample
 from grpo.learner import Learner, Policy
-from grpo.loss import Objective, grpo_terms
+from grpo.objective import objective_terms
+from grpo.objective.corrections import CORRECTIONS
+from grpo.objective.kl import KL_ESTIMATORS
+from grpo.objective.policy_losses import POLICY_LOSSES
 from grpo.packing import pack
-from tests.factories import make_ragged_samples, make_recipe
+from grpo.recipe import Algorithm
+from tests.factories import make_ragged_samples, make_recipe, make_tokens
 from tests.models import write_dense, write_moe
 
 LOSS_TYPES = st.sampled_from(["grpo", "dapo", "dr_grpo"])
-OBJECTIVE = Objective(epsilon=0.2, epsilon_high=0.28, beta=0.04, importance_sampling_cap=2.0)
+OBJECTIVES = st.builds(
+    Algorithm,
+    loss_type=LOSS_TYPES,
+    policy_loss=st.sampled_from(list(POLICY_LOSSES)),
+    importance_sampling_mode=st.sampled_from(list(CORRECTIONS)),
+    off_policy_mask_threshold=st.sampled_from([None, 0.1]),
+    kl_estimator=st.sampled_from(list(KL_ESTIMATORS)),
+    kl_importance_correction=st.booleans(),
+    epsilon=st.just(0.2),
+    epsilon_high=st.just(0.28),
+    beta=st.just(0.04),
+    entropy_coef=st.sampled_from([0.0, 0.01]),
+)
 FP32 = 1e-5  # of the largest gradient
 
 
-def loss_and_gradient(samples: Sequence[Sample], loss_type: str, row_tokens: int) -> tuple[float, np.ndarray]:
+def loss_and_gradient(samples: Sequence[Sample], objective: Algorithm, row_tokens: int) -> tuple[float, np.ndarray]:
     """Each row backward on its own, as a micro-batch is; the gradient in the order of ``sample_index``."""
     policy = {s.sample_index: float64(s.old_logprobs_L).add(0.3 * float64(s.token_ids_L).sin()) for s in samples}
     leaves = {index: value.requires_grad_() for index, value in policy.items()}
     loss = 0.0
-    for row in pack(samples, loss_type, max_completion_length=12, row_tokens=row_tokens).rows:
+    for row in pack(samples, objective.loss_type, max_completion_length=12, row_tokens=row_tokens).rows:
         mask = torch.from_numpy(row.loss_mask_T)
         policy_T = torch.cat([leaves[samples[member].sample_index] for member in row.members])  # noqa: N806
-        terms = grpo_terms(
+        tokens = make_tokens(
             policy_T[mask],
             float64(row.old_logprobs_T)[mask],
             float64(row.behavior_logprobs_T)[mask],
             policy_T.detach()[mask] - 0.1,
             float64(row.advantages_T)[mask],
-            OBJECTIVE,
+            [int(samples[member].loss_mask_L.sum()) for member in row.members],
         )
+        terms = objective_terms(replace(tokens, entropies_N=policy_T[mask].square()), objective)
         part = (float64(row.weights_T)[mask] * terms.loss_N).sum()
         part.backward()
         loss += part.item()
@@ -47,19 +65,19 @@ def float64(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(values).to(torch.float64)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=150)
 @given(
     seed=st.integers(0, 2**20),
     count=st.integers(1, 12),
-    loss_type=LOSS_TYPES,
+    objective=OBJECTIVES,
     row_tokens=st.integers(1, 300),
     order=st.randoms(use_true_random=False),
 )
-def test_in_float64_no_split_and_no_order_changes_loss_or_gradient(seed, count, loss_type, row_tokens, order):
+def test_in_float64_no_split_and_no_order_changes_loss_or_gradient(seed, count, objective, row_tokens, order):
     samples = make_ragged_samples(seed, count)
-    whole = loss_and_gradient(samples, loss_type, 10**6)
+    whole = loss_and_gradient(samples, objective, 10**6)
     order.shuffle(samples)
-    split = loss_and_gradient(samples, loss_type, row_tokens)
+    split = loss_and_gradient(samples, objective, row_tokens)
     assert split[0] == pytest.approx(whole[0], abs=1e-10)
     np.testing.assert_allclose(split[1], whole[1], rtol=0, atol=1e-10)
 
@@ -70,12 +88,12 @@ def policy(request, tmp_path_factory) -> Policy:
 
 
 def learner_gradients(
-    policy: Policy, samples: Sequence[Sample], loss_type: str, row_tokens: int
+    policy: Policy, samples: Sequence[Sample], objective: dict[str, Any], row_tokens: int
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """Of one real step; the policy is left as it was."""
     before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
     recipe = make_recipe(
-        algorithm={"loss_type": loss_type, "epsilon_high": 0.28, "beta": 0.04},
+        algorithm={"epsilon_high": 0.28, "beta": 0.04, **objective},
         learner={"row_tokens": row_tokens, "max_grad_norm": 1e9},
     )
     learner = Learner(policy, recipe)
@@ -99,17 +117,25 @@ def learner_gradients(
 @given(
     seed=st.integers(0, 2**20),
     count=st.integers(2, 8),
-    loss_type=LOSS_TYPES,
+    objective=st.fixed_dictionaries(
+        {
+            "loss_type": LOSS_TYPES,
+            "policy_loss": st.sampled_from(["clip", "gspo", "gmpo"]),
+            "importance_sampling_mode": st.sampled_from(["token_truncate", "sequence_truncate"]),
+            "entropy_coef": st.sampled_from([0.0, 0.01]),
+            "top_entropy_quantile": st.sampled_from([1.0, 0.5]),
+        }
+    ),
     row_tokens=st.sampled_from([1, 7, 16, 25, 40, 64, 100, 4096]),
     order=st.randoms(use_true_random=False),
 )
 def test_through_the_learner_no_split_and_no_order_changes_loss_or_gradient(
-    policy, seed, count, loss_type, row_tokens, order
+    policy, seed, count, objective, row_tokens, order
 ):
     samples = near_policy(policy, make_ragged_samples(seed, count))
-    whole = learner_gradients(policy, samples, loss_type, 10**6)
+    whole = learner_gradients(policy, samples, objective, 10**6)
     order.shuffle(samples)
-    split = learner_gradients(policy, samples, loss_type, row_tokens)
+    split = learner_gradients(policy, samples, objective, row_tokens)
     assert split[0] == pytest.approx(whole[0], rel=FP32, abs=FP32)
     largest = max(float(gradient.abs().max()) for gradient in whole[1].values())
     for name, gradient in whole[1].items():

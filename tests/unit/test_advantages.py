@@ -6,9 +6,17 @@ import statistics
 import numpy as np
 import pytest
 
-from grpo.advantages import STD_EPSILON, group_advantages, has_variance, to_samples
+from grpo.advantages import STD_EPSILON, advantages_of_step, has_variance
 from grpo.datatypes import Group
-from tests.factories import make_completion, make_group, make_prompt, make_scored, make_segment
+from grpo.recipe import Algorithm
+from tests.factories import make_completion, make_group, make_prompt, make_scored, make_segment, samples_of
+
+UNDIVIDED = Algorithm(scale_rewards="none")
+
+
+def group_advantages(rewards, scale):
+    (advantages,) = advantages_of_step([rewards], Algorithm(scale_rewards=scale))
+    return advantages
 
 
 @pytest.mark.parametrize(
@@ -65,7 +73,7 @@ def test_a_sample_is_prompt_then_answer_and_the_loss_counts_what_the_policy_wrot
         make_scored(make_completion(prompt, 0, segments), 1.0),
         make_scored(make_completion(prompt, 1, [make_segment(rng, 2, version=5)]), 0.0),
     )
-    sample, _ = to_samples(Group(prompt=prompt, members=members), scale_rewards="none", mask_truncated=False)
+    sample, _ = samples_of([Group(prompt=prompt, members=members)], UNDIVIDED)
     answer = np.concatenate([segment.token_ids for segment in segments])
     assert sample.token_ids_L.tolist() == [9, 8, *answer]
     assert sample.loss_mask_L.tolist() == [False, False, True, True, False, False, False, True]
@@ -83,7 +91,8 @@ def test_a_truncated_answer_is_masked_only_when_asked_and_always_shapes_the_mean
         make_scored(make_completion(prompt, index, [make_segment(rng, 3)], reason), reward)
         for index, (reason, reward) in enumerate([("length", 0.0), ("stop", 1.0)])
     )
-    cut, whole = to_samples(Group(prompt=prompt, members=members), scale_rewards="none", mask_truncated=mask_truncated)
+    group = Group(prompt=prompt, members=members)
+    cut, whole = samples_of([group], UNDIVIDED, mask_truncated=mask_truncated)
     assert (cut.truncated, whole.truncated) == (True, False)
     assert int(cut.loss_mask_L.sum()) == (0 if mask_truncated else 3)
     assert int(whole.loss_mask_L.sum()) == 3
@@ -91,7 +100,7 @@ def test_a_truncated_answer_is_masked_only_when_asked_and_always_shapes_the_mean
 
 
 def test_an_unscored_answer_shapes_neither_mean_nor_samples():
-    with_error = to_samples(make_group([1.0, None, 0.0, 0.0]), scale_rewards="group", mask_truncated=False)
+    with_error = samples_of([make_group([1.0, None, 0.0, 0.0])], Algorithm())
     without = group_advantages(np.array([1.0, 0.0, 0.0]), "group")
     assert [sample.sample_index for sample in with_error] == [0, 2, 3]
     np.testing.assert_array_equal([sample.advantage for sample in with_error], without)

@@ -219,16 +219,16 @@ def test_absent_old_logprobs_mean_the_policy_now(model_folder):
     assert stats[0].loss == pytest.approx(stats[1].loss, abs=1e-6)
     assert stats[0].grad_norm == pytest.approx(stats[1].grad_norm, rel=1e-5)
     assert (stats[0].clipped_low, stats[0].clipped_high) == (0, 0)
-    np.testing.assert_allclose(stats[0].mismatch_N, stats[1].mismatch_N, atol=1e-6)
-    np.testing.assert_allclose(stats[0].ratio_N, stats[1].ratio_N, rtol=1e-5)
+    np.testing.assert_allclose(stats[0].difference_N, stats[1].difference_N, atol=1e-6)
+    np.testing.assert_allclose(stats[0].log_ratio_N, stats[1].log_ratio_N, atol=1e-6)
 
 
 def test_old_behavior_bypasses_the_correction(dense_folder):
     samples = make_ragged_samples(5, 6, old=False)
     learner = Learner(load_policy(dense_folder), make_recipe(algorithm={"old": "behavior"}))
     stats = learner.step(samples)
-    assert (stats.mismatch_N == 0).all()
-    assert (stats.ratio_N == 1).all()
+    assert (stats.difference_N == 0).all()
+    assert np.abs(stats.log_ratio_N).max() > 0.1
     assert stats.clipped_low + stats.clipped_high > 0.3  # random behavior log-probabilities lie far from the policy
 
 
@@ -240,9 +240,8 @@ def test_statistics_are_of_loss_tokens(dense_folder):
     plain = load_plain(dense_folder)
     differences = np.concatenate([(s.old_logprobs_L - s.behavior_logprobs_L)[s.loss_mask_L] for s in samples])
     assert stats.num_tokens == sum(len(sample.token_ids_L) for sample in samples)
-    assert len(stats.mismatch_N) == len(stats.ratio_N) == num_loss_tokens
-    np.testing.assert_allclose(np.sort(stats.mismatch_N), np.sort(np.abs(differences)), atol=1e-6)
-    np.testing.assert_allclose(np.sort(stats.ratio_N), np.sort(np.exp(differences)), rtol=1e-5)
+    assert len(stats.difference_N) == len(stats.log_ratio_N) == num_loss_tokens
+    np.testing.assert_allclose(np.sort(stats.difference_N), np.sort(differences), atol=1e-6)
     assert stats.entropy == pytest.approx(
         np.concatenate([plain_logprobs(plain, s)[1] for s in samples]).mean(), abs=1e-5
     )
@@ -311,7 +310,7 @@ def test_a_step_of_masked_answers_alone_has_no_gradient(model_folder):
     learner = Learner(load_policy(model_folder), make_recipe())
     before = weights_of(learner.policy)
     stats = learner.step([make_sample(rng, masked=True, index=index) for index in range(3)])
-    assert (stats.loss, stats.grad_norm, len(stats.mismatch_N)) == (0, 0, 0)
+    assert (stats.loss, stats.grad_norm, len(stats.difference_N)) == (0, 0, 0)
     assert_equal_weights(weights_of(learner.policy), before)
 
 

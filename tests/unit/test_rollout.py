@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from grpo.advantages import to_samples
 from grpo.datatypes import Completion, Group, Prompt, ScoredCompletion
 from grpo.engine.protocol import Request, Sampling
 from grpo.errors import EngineError
+from grpo.recipe import Algorithm
 from grpo.rollout import Rollout
 from grpo.seeds import sample_seed
 from grpo.weights import Receipt, Tensors
-from tests.factories import make_completion, make_prompt, make_scored, make_segment
+from tests.factories import make_completion, make_prompt, make_scored, make_segment, samples_of
 
 SAMPLING = Sampling(max_tokens=8, temperature=0.7, stop_token_ids=(1,))
 
@@ -114,7 +114,7 @@ def test_an_answer_whose_verifier_failed_shapes_neither_mean_nor_loss():
     (group,) = make_rollout(SeededEngine(), score=score).sample([0])
     assert len(group.members) == 4
     assert group.rewards_G.tolist() == [0, 1, 3]
-    samples = to_samples(group, scale_rewards="none", mask_truncated=False)
+    samples = samples_of([group], Algorithm(scale_rewards="none"))
     assert [sample.sample_index for sample in samples] == [0, 1, 3]
     np.testing.assert_allclose([sample.advantage for sample in samples], [-4 / 3, -1 / 3, 5 / 3])
 

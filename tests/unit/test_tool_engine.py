@@ -193,7 +193,7 @@ def test_only_what_the_policy_wrote_is_learned_from(tool: PythonTool) -> None:
         for index, score in ((0, 1.0), (1, 0.0))
     )
     group = Group(prompt=answers[0].prompt, members=scored)
-    learned = to_samples(group, scale_rewards="none", mask_truncated=False)[0]
+    learned = to_samples(group, mask_truncated=False)[0]
     assert decode(learned.token_ids_L[learned.loss_mask_L]) == f"{CALL}<answer>42</answer>"
     masked = learned.token_ids_L[learned.prompt_length :][~learned.loss_mask_L[learned.prompt_length :]]
     assert decode(masked) == "<output>42</output>"

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from grpo.advantages import to_samples
 from grpo.datatypes import Group
-from grpo.loss import Objective, grpo_terms, importance_correction, k3
+from grpo.objective import objective_terms
+from grpo.objective.kl import k3
 from grpo.packing import token_weights
-from tests.factories import make_ragged_group
+from grpo.recipe import Algorithm
+from tests.factories import make_ragged_group, make_tokens, samples_of
 
 MAX_LENGTH = 12
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -55,26 +56,27 @@ def case() -> Case:
     return Case(groups, policy, old, ref)
 
 
+def make_objective(*, beta=0.0, cap=None, epsilons=(0.2, 0.28), **keys) -> Algorithm:
+    corrected = {"importance_sampling_cap": cap} if cap else {"importance_sampling_correction": False}
+    return Algorithm(epsilon=epsilons[0], epsilon_high=epsilons[1], beta=beta, **corrected, **keys)
+
+
 def our_loss(case, policy, loss_type, objective, mask_truncated) -> Tensor:
     """The project's path: samples, token weights, terms, one weighted sum."""
-    samples = [
-        sample
-        for group in case.groups
-        for sample in to_samples(group, scale_rewards="group", mask_truncated=mask_truncated)
-    ]
+    samples = samples_of(case.groups, Algorithm(), mask_truncated=mask_truncated)
     weights = token_weights(samples, loss_type, max_completion_length=MAX_LENGTH)
     total = torch.zeros((), dtype=torch.float64)
     for i, sample in enumerate(samples):
         mask = sample.loss_mask_L
         answer = torch.from_numpy(mask[sample.prompt_length :])
-        terms = grpo_terms(
+        tokens = make_tokens(
             policy[i][answer],
             case.old[i][answer],
             torch.from_numpy(sample.behavior_logprobs_L[mask].astype(np.float64)),
             case.ref[i][answer] if objective.beta else None,
             torch.full((int(mask.sum()),), sample.advantage, dtype=torch.float64),
-            objective,
         )
+        terms = objective_terms(tokens, objective)
         total = total + (torch.from_numpy(weights[i][mask]) * terms.loss_N).sum()
     return total
 
@@ -131,7 +133,7 @@ def with_gradient(values: list[Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize(("loss_type", "beta", "cap", "epsilons", "mask_truncated"), CASES)
 def test_value_and_gradient_equal_a_brute_force_loop(case, loss_type, beta, cap, epsilons, mask_truncated):
-    objective = Objective(epsilon=epsilons[0], epsilon_high=epsilons[1], beta=beta, importance_sampling_cap=cap)
+    objective = make_objective(beta=beta, cap=cap, epsilons=epsilons)
     ours, theirs = with_gradient(case.policy), with_gradient(case.policy)
     loss = our_loss(case, ours, loss_type, objective, mask_truncated)
     expected = brute_force_loss(case, theirs, loss_type, beta, cap, epsilons, mask_truncated)
@@ -154,7 +156,7 @@ def test_the_case_holds_every_kind_of_token(case):
     assert any(member.reward is None for member in members)
     assert {member.completion.finish_reason for member in members} == {"stop", "length"}
     assert any(not member.completion.loss_mask.all() for member in members)
-    samples = [s for g in case.groups for s in to_samples(g, scale_rewards="group", mask_truncated=False)]
+    samples = samples_of(case.groups, Algorithm())
     kinds = set()
     for i, sample in enumerate(samples):
         answer = torch.from_numpy(sample.loss_mask_L[sample.prompt_length :])
@@ -172,7 +174,7 @@ def test_the_case_holds_every_kind_of_token(case):
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
 def test_gradient_equals_finite_differences(case, loss_type):
-    objective = Objective(epsilon=0.2, epsilon_high=0.28, beta=0.04, importance_sampling_cap=2.0)
+    objective = make_objective(beta=0.04, cap=2.0)
     leaves = with_gradient(case.policy)
     our_loss(case, leaves, loss_type, objective, True).backward()
     step = 1e-6
@@ -189,9 +191,8 @@ def test_gradient_equals_finite_differences(case, loss_type):
 def terms_of(ratio: float, advantage: float, *, old_over_behavior: float = 1.0, cap: float | None = None):
     policy = torch.tensor([math.log(ratio)], dtype=torch.float64, requires_grad=True)
     zero = torch.zeros(1, dtype=torch.float64)
-    objective = Objective(epsilon=0.2, epsilon_high=0.28, importance_sampling_cap=cap)
     behavior = zero - math.log(old_over_behavior)
-    terms = grpo_terms(policy, zero, behavior, None, zero + advantage, objective)
+    terms = objective_terms(make_tokens(policy, zero, behavior, None, zero + advantage), make_objective(cap=cap))
     (gradient,) = torch.autograd.grad(terms.loss_N.sum(), policy)
     return terms, gradient.item()
 
@@ -227,14 +228,15 @@ def test_the_correction_scales_the_gradient_and_is_capped(old_over_behavior, cap
 
 def test_the_correction_carries_no_gradient():
     old = torch.zeros(3, requires_grad=True)
-    assert not importance_correction(old, torch.ones(3), 2.0).requires_grad
+    tokens = make_tokens(old, old, torch.ones(3), None, torch.ones(3))
+    assert not objective_terms(tokens, make_objective(cap=2.0)).correction_N.requires_grad
 
 
 def test_the_correction_leaves_the_kl_alone():
     policy, ref = torch.tensor([-1.0], dtype=torch.float64), torch.tensor([-1.5], dtype=torch.float64)
-    objective = Objective(epsilon=0.2, epsilon_high=0.2, beta=0.1, importance_sampling_cap=2.0)
     zero = torch.zeros(1, dtype=torch.float64)
-    terms = grpo_terms(policy, policy, policy - math.log(0.5), ref, zero, objective)
+    tokens = make_tokens(policy, policy, policy - math.log(0.5), ref, zero)
+    terms = objective_terms(tokens, make_objective(beta=0.1, cap=2.0))
     assert terms.loss_N.item() == pytest.approx(0.1 * (math.exp(-0.5) + 0.5 - 1), abs=1e-15)
 
 
@@ -253,14 +255,15 @@ def test_on_policy_the_gradient_is_the_plain_policy_gradient():
     logprobs = torch.tensor([-0.3, -2.0, -1.0], dtype=torch.float64, requires_grad=True)
     same = logprobs.detach()
     advantages = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
-    objective = Objective(epsilon=0.2, epsilon_high=0.28, importance_sampling_cap=2.0)
-    grpo_terms(logprobs, same, same, None, advantages, objective).loss_N.sum().backward()
+    objective_terms(
+        make_tokens(logprobs, same, same, None, advantages), make_objective(cap=2.0)
+    ).loss_N.sum().backward()
     np.testing.assert_allclose(logprobs.grad.numpy(), -advantages.numpy(), rtol=1e-15)
 
 
 def test_no_loss_tokens_give_a_zero_loss_with_a_gradient_path():
     empty = torch.zeros(0, dtype=torch.float64, requires_grad=True)
-    objective = Objective(epsilon=0.2, epsilon_high=0.2)
-    loss = grpo_terms(empty, empty.detach(), empty.detach(), None, empty.detach(), objective).loss_N.sum()
+    tokens = make_tokens(empty, empty.detach(), empty.detach(), None, empty.detach())
+    loss = objective_terms(tokens, make_objective()).loss_N.sum()
     assert loss.item() == 0
     assert loss.requires_grad

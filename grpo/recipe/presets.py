@@ -1,0 +1,106 @@
+"""Algorithms by name: what each sets, where a recipe does not say otherwise.
+
+``algorithm: dapo`` is the same as ``algorithm: {preset: dapo}``; keys beside ``preset`` win. A preset sets keys of the
+section ``algorithm``, and those of ``rollout`` that belong to the algorithm. Each follows its paper's own settings, and
+its docstring-like first line says which.
+"""
+
+from typing import Any, get_args
+
+from grpo.errors import RecipeError
+from grpo.recipe.schema import Preset
+
+Settings = dict[str, dict[str, Any]]
+
+# DeepSeek-R1-Zero, arXiv 2501.12948 and its Nature edition (2025): clip ratio 10 there is one-sided against outliers
+R1_ZERO = {"loss_type": "grpo", "scale_rewards": "group", "beta": 0.001, "kl_estimator": "k3", "ref_update_steps": 400}
+
+# DAPO, arXiv 2503.14476, section 4.1: clip-higher, token-level loss, no KL; the dynamic sampling is in `rollout`
+DAPO = {"loss_type": "dapo", "scale_rewards": "group", "epsilon": 0.2, "epsilon_high": 0.28, "beta": 0.0}
+
+# Dr.GRPO, arXiv 2503.20783: neither the length nor the group's spread divides anything
+DR_GRPO = {"loss_type": "dr_grpo", "scale_rewards": "none", "beta": 0.0}
+
+# GSPO, arXiv 2507.18071, section 5.1
+GSPO = {
+    "policy_loss": "gspo",
+    "loss_type": "grpo",
+    "scale_rewards": "group",
+    "epsilon": 3e-4,
+    "epsilon_high": 4e-4,
+    "beta": 0.0,
+}
+
+# CISPO, MiniMax-M1, arXiv 2506.13585: no lower bound; the upper one as ScaleRL, arXiv 2510.13786, found it
+CISPO = {
+    "policy_loss": "cispo",
+    "loss_type": "dapo",
+    "scale_rewards": "group",
+    "epsilon": 1.0,
+    "epsilon_high": 4.0,
+    "beta": 0.0,
+}
+
+# RLOO, arXiv 2402.14740: REINFORCE over whole answers, each against the others, with the KL in the reward
+RLOO = {
+    "policy_loss": "reinforce",
+    "loss_type": "dr_grpo",
+    "baseline": "leave_one_out",
+    "scale_rewards": "none",
+    "beta": 0.001,
+    "kl_in": "reward",
+    "kl_estimator": "k1",
+}
+
+# REINFORCE++, arXiv 2501.03262: no groups, the step's mean and spread; the KL in the reward
+REINFORCE_PP = {
+    "policy_loss": "clip",
+    "loss_type": "dapo",
+    "baseline": "batch",
+    "scale_rewards": "batch",
+    "beta": 0.001,
+    "kl_in": "reward",
+    "kl_estimator": "k1",
+}
+
+# TinyZero (github.com/Jiayi-Pan/TinyZero): its GRPO script's settings, KL of 0.001 in the loss
+TINYZERO = {"loss_type": "grpo", "scale_rewards": "group", "beta": 0.001, "kl_estimator": "k3", "epsilon": 0.2}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "r1_zero": R1_ZERO,
+    "dapo": DAPO,
+    "dr_grpo": DR_GRPO,
+    "gspo": GSPO,
+    "cispo": CISPO,
+    "rloo": RLOO,
+    "reinforce_pp": REINFORCE_PP,
+    "tinyzero": TINYZERO,
+}
+assert set(PRESETS) == set(get_args(Preset)), "every name of the schema is a preset"
+
+DAPO_REFILLS = 4  # times the groups of a step, at most, which keeps a step finite where nothing is learned from
+
+
+def as_section(algorithm: object) -> object:
+    """``algorithm: dapo`` as the section that it is short for."""
+    return {"preset": algorithm} if isinstance(algorithm, str) else algorithm
+
+
+def lay_under(tree: dict[str, Any]) -> None:
+    """Add to a recipe's tree, in place, what its preset sets and it does not.
+
+    Raises:
+        RecipeError: there is no such preset.
+    """
+    section = tree.get("algorithm")
+    if not isinstance(section, dict) or section.get("preset") is None:
+        return
+    name = section["preset"]
+    if name not in PRESETS:
+        raise RecipeError(
+            "algorithm.preset", name, f"must be one of {', '.join(PRESETS)}", "Or leave it out and set the keys."
+        )
+    tree["algorithm"] = PRESETS[name] | section
+    rollout = tree.get("rollout")
+    if name == "dapo" and isinstance(rollout, dict) and isinstance(rollout.get("problems_per_step"), int):
+        rollout.setdefault("max_refill_groups", DAPO_REFILLS * rollout["problems_per_step"])
