@@ -146,3 +146,30 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path) ->
     resumed = recipe(folder, f"max_steps={done + 1}")
     train(resumed, resume=True)
     assert newest(folder).name == f"step-{done + 1:08d}"
+
+
+def test_groups_outside_the_pass_rates_are_rejected_for_that_reason(tmp_path: Path) -> None:
+    bounds = ("rollout.min_pass_rate=0.3", "rollout.max_pass_rate=0.7", "log.transcripts_per_step=99")
+    train(recipe(tmp_path / "run", "max_steps=3", "rollout.engine=transformers", *bounds), resume=False)
+    rejected = [line for line in lines(tmp_path / "run" / "ledger.jsonl") if line["end"] == "rejected"]
+    assert {line["reason"] for line in rejected} == {"zero_variance", "pass_rate"}
+    rewards: dict[str, list[float]] = {}
+    for line in lines(tmp_path / "run" / "transcripts.jsonl"):
+        rewards.setdefault(line["group_id"], []).append(line["reward"])
+    for line in lines(tmp_path / "run" / "ledger.jsonl"):
+        inside = 0.3 <= sum(rewards[line["group_id"]]) / len(rewards[line["group_id"]]) <= 0.7
+        assert inside == (line["end"] == "trained")
+
+
+@pytest.mark.parametrize("preset", ["rloo", "reinforce_pp", "gspo"])
+def test_presets_that_need_more_than_a_group_train_and_resume_to_the_bit(tmp_path: Path, preset: str) -> None:
+    """KL in the reward and statistics of the step, with groups that wait for a step in a checkpoint."""
+    keys = (f"algorithm={preset}", "rollout.max_staleness=1", "checkpoint.every=2", "checkpoint.keep=9", "max_steps=4")
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    train(recipe(whole, *keys), resume=False)
+    train(recipe(halved, *keys), resume=False)
+    newest(halved).rename(tmp_path / "gone")
+    train(recipe(halved, *keys), resume=True)
+    assert_same_run(whole, halved)
+    if preset == "reinforce_pp":  # against other problems' answers, a group that scores alike teaches
+        assert all(step["groups/trained"] == 4 for step in steps(whole))
