@@ -187,7 +187,7 @@ def _fleet(recipe: Recipe, prompts: Prompts, source: str, logs: Path, report: Ca
         num_replicas=number,
         decode=prompts.decode,
         logs=logs,
-        num_threads=max(1, len(os.sched_getaffinity(0)) // number),
+        num_threads=max(1, len(os.sched_getaffinity(0)) // (number * each)),
         devices=devices if recipe.num_gpus else (),
         report=report,
     )

@@ -1,9 +1,12 @@
 """Whether the sizes under ``parallel`` and ``rollout`` divide the model and use the GPUs. Imports no torch."""
 
+from collections.abc import Iterator
+
 from grpo.errors import RecipeError
 from grpo.model_shape import EXACT, ModelShape
 from grpo.recipe import Recipe
 
+ENGINES_OWN_SHARE = 0.9  # of the memory of GPUs that engines have to themselves
 DIMENSIONS = ("replicate", "shard", "tensor", "context", "pipeline")  # whose product is the number of processes
 
 
@@ -11,6 +14,31 @@ def learner_sizes(recipe: Recipe) -> dict[str, int]:
     """The dimensions that the learner's processes really have."""
     sizes = {name: int(getattr(recipe.parallel, name)) for name in DIMENSIONS}
     return {name: size for name, size in sizes.items() if size > 1}
+
+
+def proposals(num_gpus: int) -> Iterator[tuple[str, ...]]:
+    """Overrides that use ``num_gpus`` GPUs of one node, those first that cost least: engines on a quarter of them.
+
+    The rest shard the learner. Engines are split over more GPUs each only after those of fewer, and then engines have
+    half of all GPUs.
+
+    >>> next(proposals(8))
+    ('num_gpus=8', 'parallel.shard=6', 'rollout.num_engines=2', 'rollout.gpu_memory_utilization=0.9')
+    """
+    splits = [split for split in (1, 2, 4, 8) if split < num_gpus]
+    for part in (4, 2):
+        for split in splits:
+            engines = max(1, num_gpus // part // split)
+            if engines * split >= num_gpus:
+                continue
+            own = [f"rollout.tensor_parallel={split}"] if split > 1 else []
+            yield (
+                f"num_gpus={num_gpus}",
+                f"parallel.shard={num_gpus - engines * split}",
+                f"rollout.num_engines={engines}",
+                *own,
+                f"rollout.gpu_memory_utilization={ENGINES_OWN_SHARE}",
+            )
 
 
 def check_parallel(recipe: Recipe, shape: ModelShape | None) -> None:
@@ -87,11 +115,28 @@ def _check_tensor(recipe: Recipe, shape: ModelShape) -> None:
 
 
 def _check_engine(recipe: Recipe, shape: ModelShape) -> None:
-    """vLLM copies a key and value head to several GPUs, but does not cut one."""
+    """vLLM copies a key and value head to several GPUs, but does not cut one; its CPU kernels cut experts only."""
     split = recipe.rollout.tensor_parallel
+    if recipe.rollout.expert_parallel:
+        _check_engine_expert(recipe, shape)
+    elif shape.num_experts:
+        _check_divides("rollout.tensor_parallel", split, shape.intermediate_size, "columns of an expert")
     _check_divides("rollout.tensor_parallel", split, shape.num_heads, "attention heads")
     if split % shape.num_kv_heads:
         _check_divides("rollout.tensor_parallel", split, shape.num_kv_heads, "key and value heads")
+
+
+def _check_engine_expert(recipe: Recipe, shape: ModelShape) -> None:
+    wrong = ""
+    if not shape.num_experts:
+        wrong = f"must be false: {recipe.model} has no experts"
+    elif not recipe.num_gpus:
+        wrong = "must be false on a CPU, where vLLM's kernels take no account of which experts a process holds"
+    elif recipe.rollout.tensor_parallel == 1:
+        wrong = "must be false where rollout.tensor_parallel is 1: there is nobody to share the experts with"
+    if wrong:
+        raise RecipeError("rollout.expert_parallel", True, wrong, "Leave it out.")
+    _check_divides("rollout.tensor_parallel", recipe.rollout.tensor_parallel, shape.num_experts, "experts")
 
 
 def _check_divides(key: str, size: int, whole: int, what: str) -> None:

@@ -3,9 +3,9 @@
 Imports no torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from grpo.errors import ModelError
+from grpo.errors import ModelError, RecipeError
 from grpo.memory import (
     GB,
     Device,
@@ -17,7 +17,7 @@ from grpo.memory import (
     what_must_give,
 )
 from grpo.model_shape import EXACT, ModelShape, read_shape
-from grpo.parallel_sizes import check_parallel, learner_sizes
+from grpo.parallel_sizes import check_parallel, learner_sizes, proposals
 from grpo.recipe import Recipe, with_overrides
 
 
@@ -30,24 +30,64 @@ def report(recipe: Recipe, gpus: str) -> str:
         ModelError: the model's sizes are not known here.
     """
     device = parse_gpus(gpus)
-    recipe = with_overrides(recipe, [f"num_gpus={device.num_gpus}"])
     shape = read_shape(recipe.model)
     if shape is None:
         raise ModelError(
             f"model = {recipe.model!r} is not in the hub's cache, so its sizes are not known. Download its config "
             f"first (`hf download {recipe.model} config.json`), or name a local folder"
         )
+    overrides: tuple[str, ...] = (f"num_gpus={device.num_gpus}",)
+    if device.num_gpus > 1 and _is_one_process(recipe):
+        overrides = _sizes_for(recipe, shape, device)
+        chosen = [f"the recipe is for one process; sizes for {device.num_gpus} GPUs: {' '.join(overrides)}"]
+    else:
+        chosen = []
+    recipe = with_overrides(recipe, overrides)
     check_parallel(recipe, shape)
-    return "\n".join(account_lines(recipe, shape, device))
+    return "\n".join([*chosen, *account_lines(recipe, shape, device, overrides if chosen else ())])
 
 
-def account_lines(recipe: Recipe, shape: ModelShape, device: Device) -> Iterator[str]:
-    """Who holds what, whether it fits, and what to change; also the memory section of ``grpo check``."""
+def account_lines(recipe: Recipe, shape: ModelShape, device: Device, proposed: Sequence[str] = ()) -> Iterator[str]:
+    """Who holds what, whether it fits, and what to change; also the memory section of ``grpo check``.
+
+    ``proposed``: overrides that the recipe here has, and the reader's has not.
+    """
     needs = needs_of(recipe, shape, device)
     yield from _heading(recipe, shape, device)
     yield from _table(needs)
     yield ""
-    yield from _verdict(recipe, shape, needs)
+    yield from _verdict(recipe, shape, needs, proposed)
+
+
+def _is_one_process(recipe: Recipe) -> bool:
+    """Learner and engine share the one process, so that the recipe says nothing about several GPUs."""
+    rollout = recipe.rollout
+    return recipe.parallel.num_processes == 1 and rollout.num_engines == 0 and rollout.tensor_parallel == 1
+
+
+def _sizes_for(recipe: Recipe, shape: ModelShape, device: Device) -> tuple[str, ...]:
+    """The first proposal that fits; else the one that comes nearest.
+
+    Raises:
+        RecipeError: the model goes with none of them.
+    """
+    tried: list[tuple[float, tuple[str, ...]]] = []
+    refusal: RecipeError | None = None
+    for overrides in proposals(device.num_gpus):
+        changed = with_overrides(recipe, overrides)
+        try:
+            check_parallel(changed, shape)
+        except RecipeError as error:
+            refusal = refusal or error
+            continue
+        needs = needs_of(changed, shape, device)
+        if needs.fits:
+            return overrides
+        tried.append((needs.shortage, overrides))
+    if not tried:
+        assert refusal is not None, "there are proposals for any two GPUs"
+        raise refusal
+    return min(tried)[1]
 
 
 def _table(needs: Needs) -> Iterator[str]:
@@ -87,7 +127,7 @@ def _where(place: Place, device: Device) -> str:
     return f"{place.name}: in each of {_count(place.count, 'process')}"
 
 
-def _verdict(recipe: Recipe, shape: ModelShape, needs: Needs) -> Iterator[str]:
+def _verdict(recipe: Recipe, shape: ModelShape, needs: Needs, proposed: Sequence[str]) -> Iterator[str]:
     caches = [place.account.kv_tokens for place in needs.places if place.account.kv_tokens is not None]
     longest = needs.places[0].account.longest
     yield f"an engine's cache holds {min(caches):,} tokens; the longest sample has {longest:,}"
@@ -105,7 +145,9 @@ def _verdict(recipe: Recipe, shape: ModelShape, needs: Needs) -> Iterator[str]:
     yield f"DOES NOT FIT in {where}: {too_much if needs.shortage > 0 else 'the cache is shorter than one sample'}"
     overrides, then = what_must_give(recipe, shape, device)
     if then.fits:
-        yield f"fits with {' '.join(overrides)} ({_gigabytes(then.total).strip()})"
+        changed = {override.partition("=")[0] for override in overrides}
+        kept = [override for override in proposed if override.partition("=")[0] not in changed]
+        yield f"fits with {' '.join([*kept, *overrides])} ({_gigabytes(then.total).strip()})"
     else:
         tried = f" (with {' '.join(overrides)} it is {_gigabytes(then.total).strip()})" if overrides else ""
         yield f"no setting makes room{tried}: use a smaller model, shorter answers or larger GPUs"

@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 _LAUNCHERS = ("RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "ACCELERATE_")
 _GRACE_S = 5.0
+_TIDYING_S = 0.5
 _LAST_WORDS = 2000  # characters of a log's end that an obituary quotes
 _LOG_TAIL = 1 << 16  # bytes
 
@@ -37,11 +39,22 @@ class Child:
         module: what it runs; see ``parent_connection``.
         log: file that its standard output and error are added to.
         environment: variables that it has beyond this process'.
+        patience_s: seconds for which it may leave its connection unread while it is sent something; absent: for ever.
     """
 
-    def __init__(self, name: str, module: str, *, log: Path, environment: Mapping[str, str] | None = None) -> None:
-        self.name, self.log = name, log
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        *,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        patience_s: float | None = None,
+    ) -> None:
+        self.name, self.log, self._patience_s = name, log, patience_s
         ours, theirs = socket.socketpair()
+        if patience_s is not None:  # a write that moves nothing for so long then fails
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(patience_s))
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = log.stat().st_size if log.exists() else 0
         with theirs, log.open("ab") as file:
@@ -64,9 +77,15 @@ class Child:
         return self.process.poll() is None
 
     def send(self, message: object) -> None:
-        """Raises ChildDiedError where nobody is left to hear it."""
+        """Raises ChildDiedError where nobody is left to hear it; one that has stopped reading is killed first."""
         try:
             self.connection.send(message)
+        except BlockingIOError:  # half a message may have gone, after which no other can follow
+            self.kill()
+            raise ChildDiedError(
+                f"{self.name} (process {self.pid}) read nothing of what it was sent for {self._patience_s:.0f} s and "
+                "was killed"
+            ) from None
         except (BrokenPipeError, ConnectionResetError, OSError):
             raise ChildDiedError(self.obituary()) from None
 
@@ -109,10 +128,16 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """At once, with all that it started itself."""
-        with contextlib.suppress(ProcessLookupError):
+        """At once, with all that it started itself; those of them that tidy up after it get a moment to do so."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        deadline = time.monotonic() + _TIDYING_S
+        with contextlib.suppress(ProcessLookupError):  # nobody is left of its session
+            while time.monotonic() < deadline:
+                os.killpg(self.process.pid, 0)
+                time.sleep(0.01)
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
     def _last_words(self) -> str:
         """The tracebacks in the log of this start, the cause first, or else its last lines."""
@@ -135,12 +160,22 @@ def _own_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
 
 
-def parent_connection() -> "Connection[Any, Any]":
-    """The child's end: to be called first in its ``__main__``. Ends the process when its parent is already gone."""
-    parent = int(sys.argv[2])
-    for number in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # the parent hears them
+def _timeval(seconds: float) -> bytes:
+    """As the kernel reads it: whole seconds and microseconds."""
+    whole = int(seconds)
+    return struct.pack("@ll", whole, int((seconds - whole) * 1e6))
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent, process ``parent``, is gone; at once where it is already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def parent_connection() -> "Connection[Any, Any]":
+    """The child's end: to be called first in its ``__main__``. Ends the process when its parent is already gone."""
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # the parent hears them
+    die_with(int(sys.argv[2]))
     return Connection(int(sys.argv[1]))

@@ -10,7 +10,9 @@ from grpo.recipe import Rollout
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["make_engine"]
+    from grpo.engine.vllm_engine.engine import VllmEngine
+
+__all__ = ["make_engine", "make_vllm_engine"]
 
 
 def make_engine(
@@ -41,15 +43,38 @@ def make_engine(
 
         assert module is not None, "the transformers engine samples from the learner's own weights"
         return TransformersEngine(module, rollout=rollout, decode=decode, max_model_len=max_model_len)
+    return make_vllm_engine(
+        model=model,
+        rollout=rollout,
+        dtype=dtype,
+        max_model_len=max_model_len,
+        decode=decode,
+        on_gpu=on_gpu,
+        seed=seed,
+    )
+
+
+def make_vllm_engine(
+    *,
+    model: str,
+    rollout: Rollout,
+    dtype: str,
+    max_model_len: int,
+    decode: Callable[[Sequence[int]], str],
+    on_gpu: bool,
+    seed: int,
+) -> "VllmEngine":
+    """The vLLM engine, split over several workers where ``rollout.tensor_parallel`` says so; see ``make_engine``."""
     try:
-        from grpo.engine.vllm_engine.in_process import VllmEngine
+        from grpo.engine.vllm_engine.in_process import SplitVllmEngine, VllmEngine
     except ImportError as error:
         extra = "gpu" if on_gpu else "cpu"
         raise MissingPackageError(
             f"recipe key 'rollout.engine' = 'vllm', but vLLM cannot be imported ({error}). Install it with "
             f"`pip install 'grpo[{extra}]'`, or set `rollout.engine: transformers`, which is slower and needs no vLLM."
         ) from error
-    return VllmEngine(
+    kind = SplitVllmEngine if rollout.tensor_parallel > 1 else VllmEngine
+    return kind(
         model=model,
         rollout=rollout,
         dtype=dtype,

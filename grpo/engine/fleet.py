@@ -33,8 +33,9 @@ from grpo.engine.replica import (
     hear,
     new_ticket,
 )
+from grpo.engine.replica_proof import Probe, check_receipt, check_scores
 from grpo.engine.sampling_round import SamplingRound
-from grpo.errors import EngineError, PublishError
+from grpo.errors import EngineError
 from grpo.processes import ChildDiedError
 from grpo.weights import Receipt, Tensors
 
@@ -74,8 +75,9 @@ class EngineFleet:
         num_threads: threads of each replica's arithmetic.
         devices: the GPUs of each replica, by their place among those that this process sees; empty on a CPU.
         report: is told, in sentences, what befalls a replica.
-        patience_s: seconds after which a replica that says nothing, though something is expected, counts as dead;
-            while it samples, the time that one longest answer may take comes on top.
+        patience_s: seconds after which a replica that says nothing, though something is expected, counts as dead, and
+            one that reads nothing of what it is sent; while it samples, the time that one longest answer may take
+            comes on top of the first.
         parcels: folder of the file that carries the weights; see `grpo.engine.parcel.Parcel`.
 
     Raises:
@@ -100,6 +102,7 @@ class EngineFleet:
         self._start, self._decode, self._report, self._patience_s = start, decode, report, patience_s
         self._round: SamplingRound | None = None
         self._num_loads, self._kept_version = 0, 0
+        self._probe: Probe | None = None  # of the version in use
         self._last_obituary = ""
         self._restarts, self._imbalance, self._publish_rate = 0, 0.0, 0.0
         self._places = {
@@ -170,7 +173,7 @@ class EngineFleet:
             if not replica.is_alive():
                 self._take_out(replica, replica.obituary())
         self._parcel.write(tensors)
-        self._kept_version = version
+        self._kept_version, self._probe = version, None
         receipts = self._deliver(self._partakers())
         while newcomers := self._started(lost=self._take_out):
             receipts += self._deliver(newcomers)
@@ -220,15 +223,27 @@ class EngineFleet:
             if self._num_loads and not (self._parcel.hashes and self._kept_version == self.version):
                 raise EngineError(f"no engine is left, and no weights to start one with: {self._last_obituary}")
             newcomers = self._started(lost=self._take_out, enough=1)
-            if self._num_loads:
+            if self._num_loads:  # otherwise the checkpoint that they started with is the version in use
                 self._deliver(newcomers)
-                continue
-            for replica in newcomers:  # the checkpoint that they started with is the version in use
+            self._prove(newcomers)
+            for replica in newcomers:
                 replica.takes_part = True
         return partakers
 
+    def _prove(self, newcomers: Sequence[Replica]) -> None:
+        """Those that started again compute as one did that was proven; see `grpo.engine.replica_proof`."""
+        if (probe := self._probe) is None:
+            return
+        suspect = next(iter(self._parcel.hashes), "any")
+        for replica, scores in self._gather(newcomers, Score(probe.token_ids)).items():
+            assert isinstance(scores, np.ndarray), "what is scored is an array"
+            exact = self._start.dtype == "float32"
+            check_scores(replica.name, scores, probe, exact=exact, version=self.version, suspect=suspect)
+
     def _begin(self, place: _Place) -> None:
-        place.replica = Replica(place.name, self._start, log=place.log, environment=place.environment)
+        place.replica = Replica(
+            place.name, self._start, log=place.log, environment=place.environment, patience_s=self._patience_s
+        )
 
     def _started(self, *, lost: Callable[[Replica, str], None], enough: int | None = None) -> list[Replica]:
         """Replicas that have started and take no part yet: all of those starting, or as many as are enough.
@@ -297,25 +312,15 @@ class EngineFleet:
                     self._take_out(replica, str(death))
 
     def _deliver(self, replicas: Sequence[Replica]) -> list[Receipt]:
-        """Have replicas load the parcel, each on its own; those that survive it take part. Returns their receipts."""
+        """Have replicas load the parcel, each on its own, and take part; returns the receipts of those that survive."""
         receipts = []
         for replica, receipt in self._gather(replicas, Load(self._parcel.path, self._kept_version)).items():
             assert isinstance(receipt, Receipt), "what is loaded is receipted"
-            self._check(replica, receipt)
+            written, sent = self._parcel.hashes, self._kept_version
+            check_receipt(replica.name, receipt, written, version=sent, version_held=replica.version)
             replica.version, replica.takes_part = receipt.version, True
             receipts.append(receipt)
         return receipts
-
-    def _check(self, replica: Replica, receipt: Receipt) -> None:
-        """Raises PublishError where a replica did not receive what was written."""
-        written, sent = self._parcel.hashes, self._kept_version
-        if found := receipt.difference(written):
-            name, came = found
-            message = f"{replica.name} received other bytes (hash {came or 'none'}) than were written ({written[name]})"
-            raise PublishError(message, tensor=name, version_sent=sent, version_held=replica.version)
-        if receipt.version != sent:
-            message = f"{replica.name} holds another version"
-            raise PublishError(message, tensor=next(iter(written)), version_sent=sent, version_held=receipt.version)
 
     def _score_by(self, replica: Replica, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """One replica's score; another's where that one dies, for then it has no part in what is proven."""
@@ -326,6 +331,7 @@ class EngineFleet:
             return self.score(token_ids)
         scores = scored[replica]
         assert isinstance(scores, np.ndarray), "what is scored is an array"
+        self._probe = Probe(token_ids=tuple(token_ids), scores=scores)
         return scores
 
     def _gather(self, replicas: Sequence[Replica], order: Order) -> dict[Replica, Reply]:

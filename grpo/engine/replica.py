@@ -130,10 +130,13 @@ class Replica:
         takes_part: whether it has started and holds the weights that the others hold.
     """
 
-    def __init__(self, name: str, start: Start, *, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, start: Start, *, log: Path, environment: Mapping[str, str], patience_s: float
+    ) -> None:
         self.name, self.version = name, 0
         self.has_started = self.takes_part = False
-        self._child = Child(name, "grpo.engine.replica_process", log=log, environment=environment)
+        module = "grpo.engine.replica_process"
+        self._child = Child(name, module, log=log, environment=environment, patience_s=patience_s)
         self._sentinel = os.pidfd_open(self._child.pid)
         self._heard_at = time.monotonic()
         self.start_ticket = new_ticket()

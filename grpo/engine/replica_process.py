@@ -10,17 +10,22 @@ import os
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grpo.datatypes import Completion, Problem, Prompt
-from grpo.engine import make_engine
-from grpo.engine.parcel import read_parcel
+from grpo.engine import make_vllm_engine
 from grpo.engine.protocol import Engine, Request
 from grpo.engine.replica import Answer, Cancel, Failed, Load, Order, Question, Ready, Sample, Score, Start
 from grpo.errors import EngineError, GrpoError, UserError
-from grpo.processes import parent_connection
+from grpo.processes import die_with, parent_connection
+
+if TYPE_CHECKING:
+    from grpo.engine.vllm_engine.engine import VllmEngine
+
+_STARTER = "GRPO_REPLICA_PID"  # tells the workers of a split engine which process they are to end with
 
 
 class Orders:
@@ -62,7 +67,7 @@ class Server:
     def __init__(self, connection: "Connection[Any, Any]") -> None:
         self._connection = connection
         self._orders = Orders(connection)
-        self._engine: Engine | None = None
+        self._engine: VllmEngine | None = None
 
     def run(self) -> None:
         """Until the parent closes the connection. What is no error of ours ends the process: its log has the reason."""
@@ -84,7 +89,7 @@ class Server:
             case Sample(questions):
                 self._sample(self._engine, ticket, questions)
             case Load(parcel, version):
-                self._connection.send((ticket, self._engine.load(read_parcel(parcel), version)))
+                self._connection.send((ticket, self._engine.load_parcel(parcel, version)))
             case Score(token_ids):
                 self._connection.send((ticket, self._engine.score(token_ids)))
 
@@ -100,12 +105,11 @@ class Server:
                 break  # which abandons the iterator, and so cancels the rest
 
 
-def _make(start: Start) -> Engine:
+def _make(start: Start) -> "VllmEngine":
     if start.rollout.engine != "vllm":
         raise EngineError(f"an engine of kind '{start.rollout.engine}' shares the learner's own weights and process")
-    return make_engine(
+    return make_vllm_engine(
         model=start.model,
-        module=None,
         rollout=start.rollout,
         dtype=start.dtype,
         max_model_len=start.max_model_len,
@@ -132,7 +136,21 @@ def _answer(key: int, completion: Completion, busy_s: float) -> Answer:
     )
 
 
+def _run() -> None:
+    """What escapes ends the process at once, and its workers with it: an interpreter that ends would wait for them."""
+    code = 1
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent went while it was being answered
+            Server(parent_connection()).run()
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)  # the engine is closed; taking the rest of the interpreter apart costs seconds
+
+
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent went while it was being answered
-        Server(parent_connection()).run()
-    os._exit(0)  # the engine is closed; taking the rest of the interpreter apart costs seconds
+    os.environ[_STARTER] = str(os.getpid())
+    _run()
+elif __name__ == "__mp_main__":  # vLLM's workers notice this process' end while they wait for work, and only then
+    die_with(int(os.environ[_STARTER]))

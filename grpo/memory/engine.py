@@ -8,7 +8,6 @@ from grpo.model_shape import ModelShape
 from grpo.recipe import PREFILL_TOKENS, Recipe
 
 CPU_BLOCK = 128  # tokens of one block of the CPU engine's cache
-COLOCATED_ENGINE_SLEEPS = False  # vLLM's sleep mode would give weights and cache back while the learner learns
 
 
 def engine_parts(recipe: Recipe, shape: ModelShape, device: Device) -> Iterator[Part]:
@@ -18,13 +17,21 @@ def engine_parts(recipe: Recipe, shape: ModelShape, device: Device) -> Iterator[
         return
     each, split = ITEM_BYTES[recipe.engine_dtype], recipe.rollout.tensor_parallel
     over = f" / {split} GPUs" if split > 1 else ""
-    phase: Phase = "sampling" if _sleeps(recipe, device) else "always"
+    sleeps = device.is_gpu and recipe.rollout.sleep
+    phase: Phase = "sampling" if sleeps else "always"
     yield Part(
         name=f"engine's weights ({recipe.engine_dtype})",
         formula=f"{shape.num_parameters:,} x {each} bytes{over}",
         num_bytes=_weights(recipe, shape),
         phase=phase,
     )
+    if sleeps:
+        yield Part(
+            name="engine's weights, awake to be loaded",
+            formula="as many; the cache wakes after them",
+            num_bytes=_weights(recipe, shape),
+            phase="publishing",
+        )
     yield _cache(recipe, shape, device, phase)
     yield _working_memory(recipe, shape, device, phase)
 
@@ -39,10 +46,6 @@ def kv_tokens(recipe: Recipe, shape: ModelShape, device: Device) -> int:
 
 def _bytes_per_token(recipe: Recipe, shape: ModelShape) -> int:
     return shape.kv_bytes_per_token(ITEM_BYTES[recipe.engine_dtype], recipe.rollout.tensor_parallel)
-
-
-def _sleeps(recipe: Recipe, device: Device) -> bool:
-    return COLOCATED_ENGINE_SLEEPS and device.is_gpu and recipe.rollout.num_engines == 0
 
 
 def _weights(recipe: Recipe, shape: ModelShape) -> float:

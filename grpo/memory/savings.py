@@ -8,14 +8,14 @@ from grpo.memory.account import Account, Needs, account_for, needs_of
 from grpo.memory.device import Device, device_of
 from grpo.memory.part import longest_sample
 from grpo.model_shape import ModelShape
-from grpo.parallel_sizes import check_parallel
+from grpo.parallel_sizes import ENGINES_OWN_SHARE, check_parallel
 from grpo.recipe import Recipe, with_overrides
 
 Changes = Mapping[str, object]
 Saving = Callable[[Recipe, ModelShape, Device], Iterator[Changes]]
 TIMES_GPUS = (1, 2, 4, 8, 16)
 SPLITS = (1, 2, 4, 8)
-ENGINES_SHARE = 0.9  # of the memory of GPUs that engines have to themselves
+
 WORTH_WHILE = 0.99  # of the shortage: what saves less is not proposed
 ROW_STEP, MOST_ROW_TOKENS = 128, 2**20
 
@@ -130,7 +130,7 @@ def _other_cache(recipe: Recipe, _shape: ModelShape, device: Device) -> Iterator
     if not device.is_gpu:
         yield {"rollout.kv_cache_gb": min(1.0, rollout.kv_cache_gb)}
         return
-    shares = (ENGINES_SHARE,) if rollout.num_engines else (0.3, 0.2)
+    shares = (ENGINES_OWN_SHARE,) if rollout.num_engines else (0.3, 0.2)
     for share in shares:
         if bool(rollout.num_engines) == (share > rollout.gpu_memory_utilization):
             yield {"rollout.gpu_memory_utilization": share}
@@ -143,7 +143,7 @@ def _other_sizes(recipe: Recipe, shape: ModelShape, device: Device) -> Iterator[
         for engines in _engines(recipe, total):
             learners = total - engines["rollout.num_engines"] * engines["rollout.tensor_parallel"]
             for sizes in _sizes(recipe, learners):
-                apart = {"rollout.gpu_memory_utilization": ENGINES_SHARE} if engines["rollout.num_engines"] else {}
+                apart = {"rollout.gpu_memory_utilization": ENGINES_OWN_SHARE} if engines["rollout.num_engines"] else {}
                 yield {"num_gpus": total, **sizes, **engines, **apart}
 
 

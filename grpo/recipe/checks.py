@@ -18,6 +18,7 @@ def check_together(recipe: Recipe) -> None:
     """
     _check_batch(recipe)
     _check_processes(recipe)
+    _check_sleep(recipe)
     _check_sampling(recipe)
     _check_algorithm(recipe)
     _check_rewards(recipe)
@@ -28,6 +29,7 @@ def check_together(recipe: Recipe) -> None:
 MAY_CHANGE = (
     *("max_steps", "output_dir", "log.", "checkpoint.", "evaluation.", "scoring."),
     *("num_gpus", "parallel.", "rollout.num_engines", "rollout.tensor_parallel"),
+    *("rollout.expert_parallel", "rollout.sleep"),
 )
 
 
@@ -129,6 +131,25 @@ def _check_processes(recipe: Recipe) -> None:
                 "order than parameters or keys are gathered in",
                 f"Set parallel.{name}=1 or parallel.pipeline=1; replicate and tensor go with pipeline.",
             )
+
+
+def _check_sleep(recipe: Recipe) -> None:
+    rollout = recipe.rollout
+    if not rollout.sleep:
+        return
+    elsewhere = {"num_engines": rollout.num_engines, "servers": rollout.servers}
+    others = {f"rollout.{key}": value for key, value in elsewhere.items() if value}
+    if rollout.engine != "vllm":
+        others["rollout.engine"] = rollout.engine
+    if not recipe.num_gpus:
+        others["num_gpus"] = 0
+    for key, value in others.items():
+        raise RecipeError(
+            "rollout.sleep",
+            True,
+            f"does not go with {key} = {value!r}: what sleeps is a vLLM engine that shares its GPU with the learner",
+            "Set rollout.sleep=false.",
+        )
 
 
 def _check_sampling(recipe: Recipe) -> None:

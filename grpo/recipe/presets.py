@@ -1,8 +1,7 @@
 """Algorithms by name: what each sets, where a recipe does not say otherwise.
 
 ``algorithm: dapo`` is the same as ``algorithm: {preset: dapo}``; keys beside ``preset`` win. A preset sets keys of the
-section ``algorithm``, and those of ``rollout`` that belong to the algorithm. Each follows its paper's own settings, and
-its docstring-like first line says which.
+section ``algorithm``, and those of ``rollout`` that belong to the algorithm, as the paper named above it has them.
 """
 
 from typing import Any, get_args
@@ -12,7 +11,7 @@ from grpo.recipe.schema import Preset
 
 Settings = dict[str, dict[str, Any]]
 
-# DeepSeek-R1-Zero, arXiv 2501.12948 and its Nature edition (2025): clip ratio 10 there is one-sided against outliers
+# DeepSeek-R1-Zero, arXiv 2501.12948: the reference is replaced every 400 steps
 R1_ZERO = {"loss_type": "grpo", "scale_rewards": "group", "beta": 0.001, "kl_estimator": "k3", "ref_update_steps": 400}
 
 # DAPO, arXiv 2503.14476, section 4.1: clip-higher, token-level loss, no KL; the dynamic sampling is in `rollout`
@@ -63,8 +62,15 @@ REINFORCE_PP = {
     "kl_estimator": "k1",
 }
 
-# TinyZero (github.com/Jiayi-Pan/TinyZero): its GRPO script's settings, KL of 0.001 in the loss
-TINYZERO = {"loss_type": "grpo", "scale_rewards": "group", "beta": 0.001, "kl_estimator": "k3", "epsilon": 0.2}
+# TinyZero (github.com/Jiayi-Pan/TinyZero): its PPO settings, KL in the reward, with groups in the critic's place
+TINYZERO = {
+    "loss_type": "dapo",
+    "scale_rewards": "group",
+    "epsilon": 0.2,
+    "beta": 0.001,
+    "kl_in": "reward",
+    "kl_estimator": "k1",
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "r1_zero": R1_ZERO,

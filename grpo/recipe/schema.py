@@ -82,6 +82,8 @@ class Rollout(Section):
     num_engines: NonNegativeInt = 0  # replicas in processes of their own, among which groups are shared; 0: in process
     servers: list[str] = []  # addresses of `vllm serve` servers, in place of engines of the run's own
     tensor_parallel: PositiveInt = 1  # GPUs of one engine
+    expert_parallel: bool = False  # GPU: each of those has some experts whole, not a slice of each
+    sleep: bool = False  # GPU: an engine in process gives its memory back while the learner learns
     engine_dtype: Literal["float32", "bfloat16"] | None = None  # absent: the learner's
     kv_cache_gb: PositiveFloat = 1.0  # CPU: GiB of KV cache
     gpu_memory_utilization: Share = 0.4  # GPU: share of the memory that the engine takes

@@ -33,7 +33,7 @@ data.num_held_out data.on_bad_reference
 rewards.N.name rewards.N.fn rewards.N.weight rewards.N.gate rewards.N.args
 scoring.num_workers scoring.cpu_s scoring.deadline_s scoring.memory_mb scoring.concurrency
 scoring.audit.name scoring.audit.fn scoring.audit.args scoring.audit.share
-rollout.engine rollout.num_engines rollout.servers rollout.tensor_parallel
+rollout.engine rollout.num_engines rollout.servers rollout.tensor_parallel rollout.expert_parallel rollout.sleep
 rollout.engine_dtype rollout.kv_cache_gb rollout.gpu_memory_utilization rollout.max_num_seqs
 rollout.compile rollout.problems_per_step rollout.num_generations rollout.max_prompt_length
 rollout.max_completion_length rollout.temperature rollout.top_p rollout.top_k rollout.stop rollout.tool

@@ -217,6 +217,19 @@ def test_when_all_are_killed_sampling_goes_on_from_the_weights_at_hand(subject: 
 
 
 @pytest.mark.slow
+def test_a_replica_that_starts_again_must_compute_as_one_that_was_proven(subject: Subject) -> None:
+    for pid in subject.pids().values():
+        kill(pid)
+    proven = subject.fleet._probe
+    assert proven is not None
+    assert proven.token_ids == PROBE
+    subject.fleet._probe = replace(proven, scores=proven.scores + 0.1)
+    with pytest.raises(PublishError, match=r"engine-\d has started again with the right bytes, yet"):
+        answers(subject.fleet, make_requests(2))
+    subject.publish()
+
+
+@pytest.mark.slow
 def test_an_abandoned_iterator_leaves_nothing_behind(subject: Subject) -> None:
     requests = make_requests()
     expected = answers(subject.single, requests)

@@ -80,6 +80,46 @@ def test_separate_engines_and_this_machine() -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "overrides", "gpus", "sizes"),
+    [
+        (SMOLLM2, [], "8xH100", "num_gpus=8 parallel.shard=6 rollout.num_engines=2"),
+        (SMOLLM2, [], "2xL4", "num_gpus=2 parallel.shard=1 rollout.num_engines=1"),
+        (
+            QWEN,
+            ["learner.dtype=bfloat16"],
+            "8x48GB",
+            "parallel.shard=6 rollout.num_engines=1 rollout.tensor_parallel=2",
+        ),
+    ],
+)
+def test_a_recipe_for_one_process_gets_sizes_for_the_gpus(
+    model: str, overrides: list[str], gpus: str, sizes: str
+) -> None:
+    text = report(recipe(model, *overrides), gpus)
+    proposed = text.splitlines()[0].split("GPUs: ")[1]
+    assert sizes in proposed
+    assert f"on {gpus.partition('x')[0]} x " in text
+    assert "engine: on each of " in text
+    taken = report(recipe(model, *overrides, *proposed.split()), gpus)
+    assert taken.splitlines()[:-1] == text.splitlines()[1:-1], "the account is of the recipe with these overrides"
+
+
+def test_sizes_that_do_not_fit_come_with_all_overrides_that_do() -> None:
+    text = report(recipe(QWEN), "8xH100")
+    found = re.search(r"^fits with (.*) \([\d.]+ GB\)$", text, re.MULTILINE)
+    assert found is not None
+    overrides = found[1].split()
+    assert len({override.partition("=")[0] for override in overrides}) == len(overrides), "each key once"
+    changed = recipe(QWEN, *overrides)
+    assert "\nfits in 80 GB per GPU" in report(changed, f"{changed.num_gpus}xH100")
+
+
+def test_sizes_that_a_recipe_has_are_not_replaced() -> None:
+    with pytest.raises(RecipeError, match="num_gpus"):
+        report(recipe(SMOLLM2, "parallel.shard=3", "rollout.num_engines=1"), "8xH100")
+
+
+@pytest.mark.parametrize(
     ("model", "gpus", "error"), [("no-owner/no-model", "8xH100", ModelError), ("tiny-base", "8xK80", UserError)]
 )
 def test_what_is_not_known_is_refused(
@@ -125,6 +165,14 @@ def test_what_is_not_known_is_refused(
             "num_gpus",
             r"2 for engines \(2 x 1\) \+ 6 for the learner \(shard 2 x tensor 3\). Use num_gpus=8",
         ),
+        (SMOLLM2, ["rollout.expert_parallel=true"], "rollout.expert_parallel", "has no experts"),
+        (QWEN, ["rollout.expert_parallel=true", "rollout.num_engines=1"], "rollout.expert_parallel", "on a CPU"),
+        (
+            QWEN,
+            ["rollout.expert_parallel=true", "num_gpus=2", "rollout.num_engines=1"],
+            "rollout.expert_parallel",
+            "tensor_parallel is 1",
+        ),
         (SMOLLM2, ["rollout.tensor_parallel=2"], "rollout.tensor_parallel", "must be 1 where rollout.num_engines is 0"),
         (
             SMOLLM2,
@@ -162,3 +210,27 @@ def test_a_plan_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_sleeping_engine_leaves_its_memory_to_the_learner() -> None:
+    own = ("num_gpus=1", "rollout.gpu_memory_utilization=0.8", "learner.row_tokens=8192")
+    awake, asleep = (report(recipe(SMOLLM2, *own, f"rollout.sleep={on}"), "1xL4") for on in ("false", "true"))
+    assert "DOES NOT FIT" in awake
+    assert "\nfits in 24 GB per GPU" in asleep
+    assert len(re.findall(r"engine's .* \(while sampling\)", asleep)) == 3
+    assert "engine's weights, awake to be loaded" in asleep
+    assert "awake" not in awake
+
+
+@pytest.mark.parametrize(
+    ("overrides", "other"),
+    [
+        ([], "num_gpus = 0"),
+        (["num_gpus=1", "rollout.engine=transformers"], "rollout.engine = 'transformers'"),
+        (["num_gpus=2", "rollout.num_engines=1"], "rollout.num_engines = 1"),
+        (["num_gpus=1", "rollout.servers=[http://a:1]"], r"rollout.servers = \['http://a:1'\]"),
+    ],
+)
+def test_what_does_not_share_the_learners_gpu_does_not_sleep(overrides: list[str], other: str) -> None:
+    with pytest.raises(RecipeError, match=f"'rollout.sleep' = .* {other}.*Set rollout.sleep=false"):
+        recipe(SMOLLM2, "rollout.sleep=true", *overrides)

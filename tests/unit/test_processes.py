@@ -14,7 +14,7 @@ from grpo.processes import Child, ChildDiedError
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from grpo.processes import parent_connection
 
 connection = parent_connection()
@@ -36,6 +36,8 @@ while True:
         time.sleep(600)
     if order == "environment":
         connection.send((os.environ.get("COLOUR"), os.environ.get("HOME"), os.getsid(0) == os.getpid()))
+    if order == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if isinstance(order, list):
         print("heard", order, flush=True)
         connection.send(order[::-1])
@@ -47,10 +49,11 @@ def start(tmp_path: Path) -> Iterator[Callable[[], Child]]:
     (tmp_path / "child_program.py").write_text(PROGRAM, encoding="utf-8")
     children: list[Child] = []
 
-    def begin() -> Child:
+    def begin(patience_s: float | None = None) -> Child:
         environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "COLOUR": "green"}
         log = tmp_path / "logs" / "child.log"
-        children.append(Child("the child", "child_program", log=log, environment=environment))
+        child = Child("the child", "child_program", log=log, environment=environment, patience_s=patience_s)
+        children.append(child)
         return children[-1]
 
     yield begin
@@ -139,6 +142,22 @@ def test_sending_to_the_dead_says_how_they_died(start: Callable[[], Child]) -> N
     child.kill()
     with pytest.raises(ChildDiedError, match="killed by SIGKILL"):
         child.send([1])
+
+
+def test_one_that_has_stopped_reading_is_killed_and_named(start: Callable[[float], Child]) -> None:
+    child = start(0.3)
+    child.send([1])
+    child.receive(60)
+    child.send("stop")
+    with pytest.raises(ChildDiedError, match=r"the child \(process \d+\) read nothing .* for 0 s and was killed"):
+        child.send(b"." * 50_000_000)  # more than any pipe holds
+    assert child.process.returncode == -signal.SIGKILL
+
+
+def test_a_message_larger_than_the_pipe_reaches_one_that_reads(start: Callable[[float], Child]) -> None:
+    child = start(30.0)
+    child.send(["." * 10_000_000, 2])
+    assert [len(str(part)) for part in child.receive(60)] == [1, 10_000_000]
 
 
 def test_ending_asks_first_kills_what_goes_on_and_may_be_repeated(start: Callable[[], Child]) -> None:

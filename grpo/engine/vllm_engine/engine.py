@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from grpo.datatypes import Completion, Segment
+from grpo.engine.parcel import read_parcel
 from grpo.engine.protocol import Request, Sampling, check_fits
 from grpo.engine.vllm_engine import patches, transfer
+from grpo.engine.vllm_engine.sleep import CACHE, WEIGHTS, SleepMode
 from grpo.errors import EngineError
 from grpo.recipe import Rollout
 from grpo.weights import Receipt, Tensors
@@ -33,13 +36,15 @@ class VllmEngine:
 
     Args:
         model: folder or hub id of the checkpoint.
-        rollout: the recipe's section: batch size, memory, compilation, stop texts.
+        rollout: the recipe's section: batch size, memory, compilation, stop texts, whether it sleeps between rounds.
         dtype: "float32" or "bfloat16".
         max_model_len: prompt and answer together, tokens.
         decode: tokens to text.
         on_gpu: the GPU build of vLLM, with a share of the GPU's memory; otherwise the CPU build.
         seed: vLLM's own; answers follow from the requests' seeds alone.
     """
+
+    transfer_backend = transfer.BACKEND
 
     def __init__(
         self,
@@ -76,7 +81,9 @@ class VllmEngine:
             skip_tokenizer_init=not self._detokenizes,
             disable_log_stats=True,
             use_tqdm_on_load=False,
-            weight_transfer_config=WeightTransferConfig(backend=transfer.BACKEND),
+            enable_sleep_mode=on_gpu and rollout.sleep,
+            weight_transfer_config=WeightTransferConfig(backend=self.transfer_backend),
+            **self._worker_arguments(rollout),
         )
         with patches.learner_undisturbed(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside vLLM
@@ -84,9 +91,11 @@ class VllmEngine:
             if not on_gpu and config.cache_config.kv_cache_memory_bytes is None:
                 config.cache_config.kv_cache_memory_bytes = kv_cache_bytes(config, rollout.kv_cache_gb)
             self._llm = LLMEngine.from_vllm_config(config, disable_log_stats=True)
-        self._repacked = (
-            () if on_gpu else patches.repacked_parameters(self._llm.model_executor.driver_worker.get_model())
-        )
+        self._sleep_mode = SleepMode(self._llm, on=rollout.sleep)
+
+    def _worker_arguments(self, _rollout: Rollout) -> dict[str, Any]:
+        """What vLLM is told of its workers: nothing, for the one there is works in this process."""
+        return {}
 
     def sample(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield each answer as it finishes; see `grpo.engine.protocol.Engine`.
@@ -99,6 +108,7 @@ class VllmEngine:
         """
         for request in requests:
             self._check(request)
+        self._sleep_mode.wake(WEIGHTS, CACHE)
         if not self._llm.has_unfinished_requests():
             self._llm.reset_prefix_cache()
         return self._drive(requests)
@@ -119,6 +129,7 @@ class VllmEngine:
                     yield self._completion(waiting.pop(output.request_id), output)
         finally:
             self._llm.abort_request(list(waiting))
+            self._sleep_mode.sleep()
 
     def _add(self, token_ids: Sequence[int], parameters: SamplingParams) -> str:
         request_id = str(next(self._request_ids))
@@ -156,19 +167,30 @@ class VllmEngine:
         Raises:
             EngineError: answers are still being sampled, or vLLM knows no parameter for a tensor.
         """
-        if self._llm.has_unfinished_requests():
-            raise EngineError(f"weights of version {version} came while answers of {self.version} are being sampled")
         delivery = transfer.Delivery(tensors=tensors)
-        self._llm.collective_rpc("start_weight_update")
         try:
-            self._llm.collective_rpc("update_weights", args=({"delivery": delivery},))
+            self._update({"delivery": delivery}, version)
         except (KeyError, ValueError) as error:
             name = next(reversed(delivery.hashes), "none yet")
             raise EngineError(f"vLLM could not load version {version}, at or before tensor {name}: {error}") from error
+        return Receipt(version=version, hashes=delivery.hashes, missed=delivery.missed, repacked=delivery.repacked)
+
+    def load_parcel(self, path: Path, version: int) -> Receipt:
+        """As ``load``, of the tensors that lie in the parcel at ``path``, which nobody may write to meanwhile."""
+        return self.load(read_parcel(path), version)
+
+    def _update(self, update: dict[str, Any], version: int) -> None:
+        """The three steps of an update, and what follows from new weights. The weights wake first and the cache last,
+        so that what loading needs for a moment has the cache's room."""
+        if self._llm.has_unfinished_requests():
+            raise EngineError(f"weights of version {version} came while answers of {self.version} are being sampled")
+        self._sleep_mode.wake(WEIGHTS)
+        self._llm.collective_rpc("start_weight_update")
+        self._llm.collective_rpc("update_weights", args=(update,))
         self._llm.collective_rpc("finish_weight_update")
+        self._sleep_mode.wake(CACHE)
         self._llm.reset_prefix_cache()
         self.version = version
-        return Receipt(version=version, hashes=delivery.hashes, missed=delivery.missed, repacked=self._repacked)
 
     def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Log-probabilities at temperature 1 of tokens 1..L-1; shape (L-1,).
@@ -183,6 +205,7 @@ class VllmEngine:
             raise EngineError(f"cannot score {len(token_ids)} tokens; allowed are 1 to {self._max_model_len - 1}")
         if self._llm.has_unfinished_requests():
             raise EngineError("cannot score while answers are being sampled")
+        self._sleep_mode.wake(WEIGHTS, CACHE)
         parameters = SamplingParams(
             max_tokens=1, temperature=0.0, prompt_logprobs=0, flat_logprobs=True, detokenize=False, ignore_eos=True
         )

@@ -32,16 +32,13 @@ class ServedTransfer(InProcessTransfer):
 
     Attributes:
         last: the last update that was finished.
-        repacked: see `grpo.weights.Receipt`.
     """
 
     def __init__(
         self, config: WeightTransferConfig, vllm_config: VllmConfig, device: torch.device, model: torch.nn.Module
     ) -> None:
         super().__init__(config, vllm_config, device, model)
-        on_gpu = device.type != "cpu"
-        patches.apply(on_gpu=on_gpu)
-        self.repacked = () if on_gpu else patches.repacked_parameters(model)
+        patches.apply(on_gpu=device.type != "cpu")
         self.last: Delivery | None = None
 
     def finish_weight_update(self) -> None:
@@ -80,8 +77,7 @@ class ServedWorker:
 
     def grpo_receipt(self) -> dict[str, Any]:
         """What this worker received in the last update; nothing where there was none, or it was not finished."""
-        transfer = self.weight_transfer_engine
-        last = transfer.last
+        last = self.weight_transfer_engine.last
         if last is None:
             return {"hashes": {}, "missed": [], "repacked": []}
-        return {"hashes": dict(last.hashes), "missed": list(last.missed), "repacked": list(transfer.repacked)}
+        return {"hashes": dict(last.hashes), "missed": list(last.missed), "repacked": list(last.repacked)}

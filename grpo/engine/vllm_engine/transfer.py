@@ -6,12 +6,13 @@ tensors as they are, and keeps two records on the way: a hash of what came, and 
 it reached, counted in elements, so that one expert of a fused parameter cannot go missing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from vllm.config import VllmConfig
 from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import (
@@ -20,6 +21,7 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.layers.fused_moe.routed_experts import RoutedExperts
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.model_executor.model_loader.reload.meta import SKIP_LOAD_TENSORS
@@ -41,6 +43,7 @@ class Delivery(WeightTransferUpdateInfo):
     tensors: Tensors
     hashes: dict[str, str] = field(default_factory=dict)
     missed: tuple[str, ...] = ()
+    repacked: tuple[str, ...] = ()
 
 
 @dataclass
@@ -48,13 +51,38 @@ class NoInit(WeightTransferInitInfo):
     """Nothing to connect within one process."""
 
 
+class Copied(TorchDispatchMode):
+    """Counts the elements that are copied into a parameter of ``device`` meanwhile.
+
+    vLLM restores parameters on the device ``meta`` and runs a loader there to learn how much it would copy. When a
+    layer is complete it runs all its loaders again, into memory: those are on another device, and do not count.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._device = device
+        self.num_elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.copy_.default and args[0].device == self._device:
+            self.num_elements += args[0].numel()
+        elif func is torch.ops.aten.fill_.Scalar and args[0].numel() == 1:  # how vLLM loads a single number
+            self.num_elements += 1
+        return func(*args, **(kwargs or {}))
+
+
 class Slot:
-    """One parameter of the engine: how many elements it awaits, and which parts of it came."""
+    """One parameter of the engine, or this worker's slice of one: how many elements it awaits, which parts came.
+
+    What counts is what a loader copies, not what it is given: it is given whole tensors, of which a worker of several
+    takes its slice, and experts of which other workers hold it takes none.
+    """
 
     def __init__(self, name: str, layer: torch.nn.Module, parameter: Any) -> None:
         self.name = name
         self._awaited = _loadable_elements(layer, parameter)
-        self._num_experts = parameter.shape[0] if parameter.ndim == 3 else 0
+        self._experts = _experts_held(layer, parameter)
+        self._device = parameter.device
         self._came = 0
         self._parts: set[tuple[int | None, object]] = set()
         parameter.weight_loader = self._counting(parameter.weight_loader)
@@ -62,13 +90,14 @@ class Slot:
     def _counting(self, loader: Any) -> Any:
         @wraps(loader)  # keeps the name by which vLLM knows a loader that it has wrapped
         def counted(*args: Any, **kwargs: Any) -> Any:
-            tensor = args[1] if len(args) > 1 else kwargs["loaded_weight"]
             shard = kwargs.get("shard_id", kwargs.get("loaded_shard_id", args[2] if len(args) > 2 else None))
             part = (kwargs.get("expert_id"), shard)
-            if part not in self._parts:  # a part that comes twice does not stand for one that never came
-                self._came += tensor.numel()
-            self._parts.add(part)
-            return loader(*args, **kwargs)
+            with Copied(self._device) as copied:
+                told = loader(*args, **kwargs)
+            if copied.num_elements and part not in self._parts:  # one that comes twice does not stand for another
+                self._came += copied.num_elements
+                self._parts.add(part)
+            return told
 
         return counted
 
@@ -89,7 +118,7 @@ class Slot:
         came = {(expert, str(shard)) for expert, shard in self._parts}
         return [
             f"{self.name} (expert {expert}, {shard})"
-            for expert in range(self._num_experts)
+            for expert in self._experts
             for shard in shards
             if (expert, shard) not in came
         ]
@@ -98,8 +127,16 @@ class Slot:
 def _loadable_elements(layer: Any, parameter: torch.Tensor) -> int:
     """Elements that a checkpoint holds of ``parameter``: without what vLLM pads it by."""
     if isinstance(layer, VocabParallelEmbedding) and parameter.ndim == 2:
-        return int(layer.org_vocab_size * parameter.shape[1])
+        return int(layer.num_org_embeddings_per_partition * parameter.shape[1])
     return int(get_tensor_load_numel(parameter))
+
+
+def _experts_held(layer: Any, parameter: torch.Tensor) -> tuple[int, ...]:
+    """Which experts a fused parameter holds, by the model's numbers; none where it is not one of experts."""
+    if not isinstance(layer, RoutedExperts) or parameter.ndim != 3:
+        return ()
+    local: Callable[[int], int] = layer._map_global_expert_id_to_local_expert_id
+    return tuple(expert for expert in range(layer.global_num_experts) if local(expert) >= 0)
 
 
 class InProcessTransfer(WeightTransferEngine[NoInit, Delivery]):
@@ -114,6 +151,7 @@ class InProcessTransfer(WeightTransferEngine[NoInit, Delivery]):
         super().__init__(config, vllm_config, device, model)
         self.model: Any  # whichever of vLLM's models; all have load_weights
         self._tied_head = patches.tied_head(model)
+        self._repacked = () if device.type != "cpu" else patches.repacked_parameters(model)
         self._slots: list[Slot] = []
         self._delivery: Delivery | None = None
 
@@ -153,7 +191,7 @@ class InProcessTransfer(WeightTransferEngine[NoInit, Delivery]):
             finalize: Any = finalize_layerwise_reload
             finalize(self.model, self.model_config)
         if self._delivery is not None:
-            self._delivery.missed = missed
+            self._delivery.missed, self._delivery.repacked = missed, self._repacked
             self._delivery = None
 
     def shutdown(self) -> None:
