@@ -161,7 +161,9 @@ class Trainer:
             samples = self.learner.with_old_logprobs(samples)
         penalties = np.zeros(len(samples))
         if algorithm.beta and algorithm.kl_in == "reward":
-            penalties = algorithm.beta * np.array(self.learner.kl(samples))
+            kl = np.array(self.learner.kl(samples))
+            penalties = algorithm.beta * kl
+            self._values["kl"] = float(kl.sum()) / max(1, sum(int(sample.loss_mask_L.sum()) for sample in samples))
         self._add("time/old_logprobs_s", time.perf_counter() - started)
         ends = np.cumsum([len(group.scored) for group in groups])
         return [

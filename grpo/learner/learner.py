@@ -39,6 +39,9 @@ class StepStats:
     log_ratio_N: np.ndarray = field(repr=False)  # log policy - log old, nats
 
 
+ENTROPY_TIE = 1e-6  # nats: the first tokens of a group's answers have one distribution, but for rounding
+
+
 class Learner:
     """Holds the policy that learns, its optimizer and, where ``beta`` asks for it, the reference."""
 
@@ -218,15 +221,15 @@ class Learner:
         entropies = self.policy.entropies(rows, temperature=self._temperature)
         every = itertools.chain.from_iterable(self.policy.mesh.gather(entropies))
         values = np.concatenate([np.asarray(values_N, np.float64) for values_N in every])
-        threshold = np.quantile(values, 1 - quantile) if len(values) else 0.0
+        threshold = np.quantile(values, 1 - quantile) - ENTROPY_TIE if len(values) else 0.0
         device = self.policy.device
         return {
             id(row): torch.from_numpy(own >= threshold).to(device) for row, own in zip(rows, entropies, strict=True)
         }
 
     def _reference_logprobs(self, rows: Sequence[Row]) -> dict[int, Tensor]:
-        """By each row's identity; nothing where there is no reference."""
-        if self.reference is None:
+        """By each row's identity; nothing where no reference has a part in the loss."""
+        if self.reference is None or self._algorithm.kl_in == "reward":
             return {}
         found = self.reference.logprobs(rows, temperature=self._temperature)
         device, dtype = self.policy.device, self.policy.loss_dtype

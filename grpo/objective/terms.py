@@ -27,14 +27,14 @@ class Terms:
 def objective_terms(tokens: Tokens, algorithm: Algorithm) -> Terms:
     """``policy term * correction [* learned] + beta KL - entropy_coef entropy``, for each token.
 
-    The KL is there where there are reference log-probabilities; neither the correction nor ``learned_N`` touches it.
+    Neither the correction nor ``learned_N`` touches the KL, which is left out where it is in the reward.
     """
     policy = POLICY_LOSSES[algorithm.policy_loss](tokens, algorithm)
     correction = correction_of(tokens, algorithm)
     weight = correction if tokens.learned_N is None else correction * tokens.learned_N
     loss = policy.loss_N * weight
     kl = None
-    if tokens.ref_logprobs_N is not None:
+    if tokens.ref_logprobs_N is not None and algorithm.kl_in == "loss":
         kl = kl_term(tokens, algorithm)
         loss = loss + algorithm.beta * kl
     if algorithm.entropy_coef:

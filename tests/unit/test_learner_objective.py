@@ -116,3 +116,16 @@ def test_only_the_tokens_of_highest_entropy_are_learned_from(dense_folder):
         (-sample.advantage * counted.sum() / total).backward()
     for name, parameter in plain.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_a_kl_in_the_reward_is_not_in_the_loss_as_well(dense_folder):
+    samples = make_ragged_samples(5, 6)
+    gradients = []
+    for beta in (0.0, 0.5):
+        learner = Learner(load_policy(dense_folder), make_recipe(algorithm={"beta": beta, "kl_in": "reward"}))
+        if learner.reference is not None:
+            with torch.no_grad():
+                for parameter in learner.reference.model.parameters():
+                    parameter.mul_(1.1)
+        gradients.append(learner.step(samples).grad_norm)
+    assert gradients[0] == gradients[1]

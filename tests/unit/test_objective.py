@@ -150,7 +150,7 @@ def ours(answers: Sequence[Answer], algorithm: Algorithm) -> tuple[float, list[n
             policy_N,
             torch.from_numpy(row.old_logprobs_T).double()[mask],
             torch.from_numpy(row.behavior_logprobs_T).double()[mask],
-            ref_N if algorithm.beta and algorithm.kl_in == "loss" else None,
+            ref_N if algorithm.beta else None,
             torch.from_numpy(row.advantages_T)[mask],
             [int(samples[i].loss_mask_L.sum()) for i in row.members],
         )
