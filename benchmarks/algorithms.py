@@ -28,7 +28,7 @@ from grpo.recipe.presets import PRESETS  # noqa: E402
 
 GOAL = 0.85
 QUICK = ("max_steps=6", "evaluation.num_samples=2", "data.num_held_out=16", "evaluation.every=3")
-CURVE = ("evaluation.every=15", "evaluation.num_samples=8")
+CURVE = ("evaluation.every=30", "evaluation.num_samples=8")
 MISMATCH = (
     *("rollout.engine_dtype=bfloat16", "rollout.max_staleness=4", "rollout.max_refill_groups=0"),
     *("algorithm.num_minibatches=2", "learner.lr_scheduler_type=constant", "learner.learning_rate=1e-3"),
