@@ -70,6 +70,9 @@ class JsonLines:
         """The file's length in bytes."""
         return os.fstat(self._fd).st_size
 
+    def num_lines(self) -> int:
+        return self.path.read_bytes().count(b"\n")
+
     def truncate(self, position: int) -> None:
         """Cut the file back to ``position`` bytes.
 

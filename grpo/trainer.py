@@ -24,7 +24,7 @@ from grpo.buffer import Buffer, RejectReason
 from grpo.checkpoint import CheckpointStore, load_state, save_state
 from grpo.console import Console
 from grpo.datatypes import Group, ReadyGroup, Sample
-from grpo.errors import VerifierError
+from grpo.errors import CheckpointError, VerifierError
 from grpo.evaluate import Evaluation
 from grpo.failure_watch import MAX_UNSCORED, FailureWatch
 from grpo.learner import Learner
@@ -263,6 +263,16 @@ class Trainer:
         tensors, state = load_state(checkpoint / TRAINER_STATE)
         restore(self.learner, self.buffer, self.progress, tensors, state)
         self.folder.truncate(state["positions"])
+        self._check_accounted(checkpoint)
+
+    def _check_accounted(self, checkpoint: Path) -> None:
+        """Every problem that was started has its end in the ledger, or waits for its step: none is skipped."""
+        ended, waiting, started = self.folder.ledger.num_lines(), len(self.buffer.ready), self.buffer.next_ordinal
+        if ended + waiting != started:
+            raise CheckpointError(
+                f"checkpoint {checkpoint} began {started} problems, of which the ledger has {ended} and {waiting} wait "
+                "to be learned from: the others would be skipped. Resume from another checkpoint of the run"
+            )
 
     def _due(self, every: int) -> bool:
         return bool(every) and self.buffer.step % every == 0
