@@ -200,13 +200,13 @@ def has_variance(rewards_G: Float64Array) -> bool:
     return len(rewards_G) > 1 and bool(rewards_G.max() > rewards_G.min())
 
 
-def teaches(group: Group, algorithm: Algorithm) -> bool:
-    """Whether some answer of the group can have an advantage other than zero."""
+def teaches(group: Group, algorithm: Algorithm, weights: Mapping[str, float]) -> bool:
+    """Whether some answer of the group can have an advantage other than zero, by its reward."""
     if algorithm.baseline == "batch":
         return True  # against answers to other problems
     if algorithm.multi_objective_aggregation == "normalize_then_sum":
-        return any(has_variance(scores_G) for scores_G in _scores_by_function(group).values())
-    return has_variance(group.rewards_G)
+        return any(has_variance(scores_G) for name, scores_G in _scores_by_function(group).items() if weights[name])
+    return has_variance(best_of_k(group.rewards_G, algorithm.pass_at_k)[0])
 
 
 def ready_group(group: Group, samples: Sequence[Sample], penalties_G: Float64Array) -> ReadyGroup:

@@ -81,11 +81,13 @@ def _batch(recipe: Recipe) -> Iterator[str]:
     )
     if rollout.max_refill_groups:
         yield (
-            f"refill: at most {_count(rollout.max_refill_groups, 'group')} whose answers all scored the same replaced "
+            f"refill: at most {_count(rollout.max_refill_groups, 'group')} that teach nothing replaced "
             f"a step: up to {rollout.max_refill_groups * rollout.num_generations:,} answers more"
         )
     else:
-        yield "refill: none; a group whose answers all scored the same teaches nothing and is not replaced"
+        yield "refill: none; a group that teaches nothing is not replaced"
+    if rollout.min_pass_rate > 0 or rollout.max_pass_rate < 1:
+        yield f"pass rates: groups below {rollout.min_pass_rate:g} or above {rollout.max_pass_rate:g} teach nothing"
     share = answers // algorithm.num_minibatches
     yield (
         f"updates: {algorithm.updates_per_step} a step, "
@@ -148,7 +150,7 @@ def _notes(recipe: Recipe) -> Iterator[str]:
             f"the engine computes in {recipe.engine_dtype}, the learner in {learner.dtype}: their log-probabilities "
             "differ, so the publish proof allows what it measured at the start"
         )
-        if algorithm.old == "behavior" or not algorithm.importance_sampling_correction:
+        if not algorithm.corrects:
             yield "and nothing corrects for that difference: consider old=recompute with importance_sampling_correction"
     elif learner.dtype == "bfloat16" and not algorithm.importance_sampling_correction:
         yield "bfloat16 engine and learner disagree a little: importance_sampling_correction=true corrects for it"

@@ -152,9 +152,10 @@ class Group:
 
     @property
     def pass_rate(self) -> float:
-        """The share of the scored answers that the first reward function calls correct."""
-        verdicts = [next(iter(member.verdicts.values())) for member in self.scored]
-        return sum(verdict.status is Status.CORRECT for verdict in verdicts) / len(verdicts)
+        """The share of the scored answers that the first reward function with a say on the problem calls correct."""
+        names = self.members[0].verdicts
+        judging = next(n for n in names if any(m.verdicts[n].status.has_score for m in self.scored))
+        return sum(m.verdicts[judging].status is Status.CORRECT for m in self.scored) / len(self.scored)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,12 +72,16 @@ def learning_metrics(samples: Sequence[Sample], stats: StepStats, version: int) 
     return metrics | _mismatch_metrics(stats)
 
 
+MAX_DIFFERENCE = 300.0  # nats: beyond it squares of weights overflow
+
+
 def _mismatch_metrics(stats: StepStats) -> dict[str, float]:
     """How far the engine's log-probabilities are from the learner's; the third layer of the publish proof."""
     if not len(stats.difference_N):
         return {}
     size_N, log_ratio_N = np.abs(stats.difference_N), stats.log_ratio_N
-    weights_N = np.exp(stats.difference_N.astype(np.float64))
+    difference_N = stats.difference_N.astype(np.float64)
+    weights_N = np.exp(difference_N.clip(-MAX_DIFFERENCE, MAX_DIFFERENCE))
     return {
         "sampling/sampling_logp_difference/mean": float(size_N.mean()),
         "sampling/sampling_logp_difference/p99": float(np.quantile(size_N, 0.99)),
@@ -88,7 +92,7 @@ def _mismatch_metrics(stats: StepStats) -> dict[str, float]:
         "sampling/importance_sampling_ratio/p99": float(np.quantile(weights_N, 0.99)),
         "sampling/importance_sampling_ratio/max": float(weights_N.max()),
         "sampling/effective_sample_size": float(weights_N.sum() ** 2 / (len(weights_N) * (weights_N**2).sum())),
-        "sampling/mismatch_kl": float((weights_N - 1 - np.log(weights_N)).mean()),
+        "sampling/mismatch_kl": float((weights_N - 1 - difference_N).mean()),
         "sampling/dropped": stats.dropped,
         "policy_ratio/min": float(np.exp(log_ratio_N.min())),
         "policy_ratio/p99": float(np.exp(np.quantile(log_ratio_N, 0.99))),

@@ -145,7 +145,9 @@ class Trainer:
         rollout = self.recipe.rollout
         if len(group.scored) < 2:
             return "unscored"
-        if not teaches(group, self.recipe.algorithm):
+        algorithm = self.recipe.algorithm
+        pulls = (algorithm.beta > 0 or algorithm.entropy_coef > 0) and not rollout.max_refill_groups
+        if not pulls and not teaches(group, algorithm, self._weights):
             return "zero_variance"
         return None if rollout.min_pass_rate <= group.pass_rate <= rollout.max_pass_rate else "pass_rate"
 
@@ -163,7 +165,8 @@ class Trainer:
         if algorithm.beta and algorithm.kl_in == "reward":
             kl = np.array(self.learner.kl(samples))
             penalties = algorithm.beta * kl
-            self._values["kl"] = float(kl.sum()) / max(1, sum(int(sample.loss_mask_L.sum()) for sample in samples))
+            self._add("kl", float(kl.sum()))  # by token when the step is logged
+            self._add("num_kl_tokens", sum(int(sample.loss_mask_L.sum()) for sample in samples))
         self._add("time/old_logprobs_s", time.perf_counter() - started)
         ends = np.cumsum([len(group.scored) for group in groups])
         return [
@@ -173,8 +176,7 @@ class Trainer:
 
     def _learn(self, groups: Sequence[ReadyGroup]) -> None:
         """One step of the learner; a step to which no group came leaves the policy as it is."""
-        weights = {reward.label: reward.weight for reward in self.recipe.rewards}
-        samples = with_advantages(groups, self.recipe.algorithm, weights)
+        samples = with_advantages(groups, self.recipe.algorithm, self._weights)
         if any(sample.loss_mask_L.any() for sample in samples):
             self._update(samples)
         every = self.recipe.algorithm.ref_update_steps
@@ -207,7 +209,13 @@ class Trainer:
         self.progress.latest, self.progress.latest_step = record, self.buffer.step
         return evaluation
 
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {reward.label: reward.weight for reward in self.recipe.rewards}
+
     def _log_step(self, seconds: float) -> None:
+        if num_tokens := self._values.pop("num_kl_tokens", 0.0):
+            self._values["kl"] /= num_tokens
         self._values |= {
             "num_updates": self.learner.num_updates,
             "num_tokens": self.progress.num_tokens,
@@ -285,8 +293,8 @@ class Trainer:
         if self.progress.num_short_steps > 1:
             return
         self.console.say(
-            f"step {self.buffer.step}: learning from {num_taken} of {self.buffer.groups_per_step} groups: in others "
-            f"all answers score alike, and max_refill_groups = {self.recipe.rollout.max_refill_groups} is used up"
+            f"step {self.buffer.step}: learning from {num_taken} of {self.buffer.groups_per_step} groups: the "
+            f"others teach nothing, and max_refill_groups = {self.recipe.rollout.max_refill_groups} is used up"
         )
 
     def _add(self, name: str, value: float) -> None:

@@ -164,7 +164,7 @@ class Learner:
             tokens = self._tokens(row, policy_logprobs, entropy_N, reference.get(id(row)), learned.get(id(row)))
             terms = objective_terms(tokens, self._algorithm)
             loss = (self._loss_tokens(row, row.weights_T) * terms.loss_N).sum()
-            tally.add(float(loss.detach()), terms, tokens)
+            tally.add(float(loss.detach()), terms, tokens, bypass=self._algorithm.old == "behavior")
             return loss  # a weighted sum, so gradients of micro-batches simply add up
 
         self.policy.backward(
@@ -320,7 +320,8 @@ class _Tally:
     differences: list[np.ndarray] = field(default_factory=list)  # log old - log behavior
     log_ratios: list[np.ndarray] = field(default_factory=list)  # log policy - log old
 
-    def add(self, loss: float, terms: Terms, tokens: Tokens) -> None:
+    def add(self, loss: float, terms: Terms, tokens: Tokens, *, bypass: bool) -> None:
+        """``bypass``: the old policy is the engine's, so what the learner makes of its answers is the policy's now."""
         self.loss += loss
         self.entropy += float(tokens.entropies_N.detach().sum())
         if terms.kl_N is not None:
@@ -328,7 +329,8 @@ class _Tally:
         self.clipped_low += int(terms.clipped_low_N.sum())
         self.clipped_high += int(terms.clipped_high_N.sum())
         self.dropped += int((terms.correction_N == 0).sum())
-        self.differences.append((tokens.old_logprobs_N - tokens.behavior_logprobs_N).cpu().numpy())
+        learners = tokens.policy_logprobs_N.detach() if bypass else tokens.old_logprobs_N
+        self.differences.append((learners - tokens.behavior_logprobs_N).cpu().numpy())
         self.log_ratios.append(tokens.log_ratio_N.detach().cpu().numpy())
 
 

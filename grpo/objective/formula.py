@@ -11,6 +11,7 @@ from grpo.objective.kl import GRADIENTS, KL_ESTIMATORS, UNBIASED, gradient_of
 from grpo.objective.policy_losses import POLICY_LOSSES
 from grpo.packing import AGGREGATIONS
 from grpo.recipe import Algorithm, Recipe
+from grpo.recipe.presets import PRESETS
 
 
 class Formula(NamedTuple):
@@ -37,6 +38,9 @@ def formula_of(function: Callable[..., Any]) -> Formula:
 def objective_lines(recipe: Recipe) -> Iterator[str]:
     """The objective that a recipe asks for, term by term, with its constants."""
     algorithm = recipe.algorithm
+    preset = PRESETS.get(algorithm.preset or "", {})
+    if changed := [f"{key}={getattr(algorithm, key)}" for key in preset if getattr(algorithm, key) != preset[key]]:
+        yield f"preset {algorithm.preset}, but {', '.join(changed)}"
     yield f"minimize the sum over loss tokens of w ({_terms(algorithm)})"
     yield from _line("w", AGGREGATIONS[algorithm.loss_type], algorithm)
     yield from _line("P, policy term", POLICY_LOSSES[algorithm.policy_loss], algorithm)
@@ -150,6 +154,6 @@ def _line(label: str, function: Callable[..., Any], algorithm: Algorithm) -> Ite
 
 def _updates(recipe: Recipe) -> str:
     updates = recipe.algorithm.updates_per_step
-    if updates > 1:
-        return f"{updates} updates a step"
+    if updates > 1 or recipe.algorithm.old == "behavior":
+        return f"{updates} update{'s' if updates > 1 else ''} a step"
     return "1 update a step, so r is 1" + (" but for staleness" if recipe.rollout.max_staleness else "")

@@ -1,6 +1,7 @@
 """Estimates of KL(policy || reference) from one sampled token, by name, and what the gradient of each estimates.
 
-All three have values near the KL; their gradients are another matter (arXiv 2506.09477, arXiv 2512.21852). In
+All three have values near the KL; their gradients are another matter (arXiv 2506.09477, arXiv 2512.21852). In a loss
+none sees what a token does to the tokens after it; in a reward all do, divided by ``scale_rewards`` as rewards are. In
 formulas, d = log policy - log reference.
 """
 
@@ -44,12 +45,12 @@ def k3(policy_logprobs: "Tensor", ref_logprobs: "Tensor") -> "Tensor":
 
 KL_ESTIMATORS: dict[str, Callable[["Tensor", "Tensor"], "Tensor"]] = {"k1": k1, "k2": k2, "k3": k3}
 
-UNBIASED = "the gradient of KL(policy || reference)"
+UNBIASED = "the gradient of KL(policy || reference) of each token, given those before it"
 GRADIENTS = {
     ("loss", "k1"): "zero on average: E[grad log policy] = 0",
     ("loss", "k2"): UNBIASED,
-    ("loss", "k3"): "the gradient of KL(reference || policy), the other direction",
-    ("reward", "k1"): UNBIASED,
+    ("loss", "k3"): "the gradient of KL(reference || policy) of each token, the other direction",
+    ("reward", "k1"): "the gradient of KL(policy || reference) of whole answers",
     ("reward", "k2"): "a biased one, of the same sign: E[d^2/2 grad log policy]",
     ("reward", "k3"): "the gradient of KL(policy || reference) - KL(reference || policy), biased",
 }

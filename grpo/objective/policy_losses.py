@@ -1,7 +1,7 @@
 """The policy term of the objective, one function for each way to have it; ``POLICY_LOSSES`` has them by name.
 
-Each gives a loss per token, and which tokens it no longer pushes because they were pushed far enough. Their docstrings
-are the documentation: ``grpo check`` and ``docs/maths.md`` print the formula and the source from here. In formulas,
+Each gives a loss per token, and which tokens its bounds let go (for CISPO: hold back). Their docstrings are the
+documentation: ``grpo check`` and ``docs/maths.md`` print the formula and the source from here. In formulas,
 r = policy/old, A is the answer's advantage, sg[] carries no gradient, clip(r) is r within [1 - epsilon,
 1 + epsilon_high], and mean_i is the mean over the loss tokens of one answer.
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PolicyLoss(NamedTuple):
-    """Per loss token, (N,); the two masks say where an advantage below or above zero has no effect any more."""
+    """Per loss token, (N,); the two masks say where a bound below or above one has its effect."""
 
     loss_N: "Tensor"
     clipped_low_N: "Tensor"
@@ -65,8 +65,9 @@ def cispo(tokens: Tokens, algorithm: Algorithm) -> PolicyLoss:
     Source: MiniMax-M1, arXiv 2506.13585, eq. 4 and 5 (which clip above alone: epsilon = 1)
     """
     ratio = tokens.log_ratio_N.detach().exp()
-    loss = -ratio.clamp(*algorithm.clip_range) * tokens.advantages_N * tokens.policy_logprobs_N
-    return PolicyLoss(loss, _never(ratio), _never(ratio))
+    low, high = algorithm.clip_range
+    loss = -ratio.clamp(low, high) * tokens.advantages_N * tokens.policy_logprobs_N
+    return PolicyLoss(loss, ratio < low, ratio > high)
 
 
 def sapo(tokens: Tokens, algorithm: Algorithm) -> PolicyLoss:
@@ -138,7 +139,10 @@ def _clipped(ratio: "Tensor", advantages: "Tensor", algorithm: Algorithm) -> Pol
     bounded = ratio if algorithm.delta is None else ratio.clamp(max=algorithm.delta)
     loss = -(bounded * advantages).minimum(ratio.clamp(low, high) * advantages)
     seen = ratio.detach()
-    return PolicyLoss(loss, (seen < low) & (advantages < 0), (seen > high) & (advantages > 0))
+    clipped_high = (seen > high) & (advantages > 0)
+    if algorithm.delta is not None:
+        clipped_high |= (seen > algorithm.delta) & (advantages < 0)
+    return PolicyLoss(loss, (seen < low) & (advantages < 0), clipped_high)
 
 
 def _never(like_N: "Tensor") -> "Tensor":

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAX_LOG_RATIO = 20.0
+
 
 def _as_it_is(values: "Tensor") -> "Tensor":
     return values
@@ -62,4 +64,5 @@ class Tokens:
 
     @property
     def log_ratio_N(self) -> "Tensor":
-        return self.policy_logprobs_N - self.old_logprobs_N
+        """log policy/old; beyond 20 nats, where a ratio says no more, it ends, so that no product overflows."""
+        return (self.policy_logprobs_N - self.old_logprobs_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)

@@ -200,25 +200,44 @@ def _check_sampling(recipe: Recipe) -> None:
 
 def _check_algorithm(recipe: Recipe) -> None:
     _check_advantages(recipe)
-    _check_kl(recipe.algorithm)
+    _check_kl(recipe.algorithm, recipe.learner.dtype)
+    _check_used(recipe.algorithm)
     _check_policies(recipe)
 
 
 def _check_advantages(recipe: Recipe) -> None:
     algorithm, rollout = recipe.algorithm, recipe.rollout
-    if algorithm.pass_at_k > rollout.num_generations:
+    if algorithm.pass_at_k >= rollout.num_generations:
         raise RecipeError(
             "algorithm.pass_at_k",
             algorithm.pass_at_k,
-            f"must be at most rollout.num_generations ({rollout.num_generations}): the best of k is among a group's",
+            f"must be below rollout.num_generations ({rollout.num_generations}): a whole group has but one best",
             f"Use {max(1, rollout.num_generations // 2)}, say.",
         )
-    if rollout.min_pass_rate > rollout.max_pass_rate:
+    rates = [right / rollout.num_generations for right in range(1, rollout.num_generations)]
+    if not any(rollout.min_pass_rate <= rate <= rollout.max_pass_rate for rate in rates):
         raise RecipeError(
             "rollout.min_pass_rate",
             rollout.min_pass_rate,
-            f"must be at most rollout.max_pass_rate ({rollout.max_pass_rate:g})",
+            f"leaves no group to learn from: with rollout.max_pass_rate ({rollout.max_pass_rate:g}) it must hold a "
+            f"rate between none and all of rollout.num_generations ({rollout.num_generations}) answers",
             "Set 0.1 and 0.9, say.",
+        )
+    if algorithm.baseline == "batch" and algorithm.scale_rewards in ("group", "mean"):
+        raise RecipeError(
+            "algorithm.scale_rewards",
+            algorithm.scale_rewards,
+            "does not go with algorithm.baseline=batch: groups that score alike are learned from, and would be divided "
+            "by their own spread of 0",
+            "Use batch, or none.",
+        )
+    negative = any(reward.weight < 0 for reward in recipe.rewards)
+    if algorithm.scale_rewards == "mean" and (negative or (algorithm.beta and algorithm.kl_in == "reward")):
+        raise RecipeError(
+            "algorithm.scale_rewards",
+            "mean",
+            "needs rewards never below 0: it goes neither with negative weights nor with algorithm.kl_in=reward",
+            "Use group or none.",
         )
     if algorithm.multi_objective_aggregation != "normalize_then_sum":
         return
@@ -239,7 +258,14 @@ def _check_advantages(recipe: Recipe) -> None:
             )
 
 
-def _check_kl(algorithm: Algorithm) -> None:
+def _check_kl(algorithm: Algorithm, dtype: str) -> None:
+    if algorithm.ref_model_mixup_alpha < 1 and dtype == "bfloat16":
+        raise RecipeError(
+            "algorithm.ref_model_mixup_alpha",
+            algorithm.ref_model_mixup_alpha,
+            "must be 1.0 with learner.dtype=bfloat16, in which small shares are rounded away",
+            "Replace the whole reference, or use learner.dtype=float32.",
+        )
     if algorithm.ref_update_steps and not algorithm.beta:
         raise RecipeError(
             "algorithm.ref_update_steps",
@@ -269,6 +295,27 @@ def _check_kl(algorithm: Algorithm) -> None:
             "does not go with algorithm.kl_in=reward: a reward is no function of the policy that learns",
             "Set algorithm.kl_importance_correction=false, or algorithm.kl_in=loss.",
         )
+
+
+def _check_used(algorithm: Algorithm) -> None:
+    """Refuse keys that would change nothing beside what the others say."""
+    truncates = algorithm.importance_sampling_mode.endswith("truncate")
+    unused = {
+        "importance_sampling_min": truncates and "needs a mode that masks, token_mask or sequence_mask",
+        "importance_sampling_mode": not algorithm.corrects
+        and "needs a correction: old=recompute (or reinforce), and on",
+        "kl_importance_correction": not algorithm.beta and "needs beta above 0",
+        "dppo_threshold": algorithm.policy_loss != "dppo" and "needs policy_loss=dppo",
+        "sapo_temperature_pos": algorithm.policy_loss != "sapo" and "needs policy_loss=sapo",
+        "sapo_temperature_neg": algorithm.policy_loss != "sapo" and "needs policy_loss=sapo",
+    }
+    defaults = type(algorithm)()
+    for name, reason in unused.items():
+        value, default = getattr(algorithm, name), getattr(defaults, name)
+        if reason and value != default:
+            raise RecipeError(
+                f"algorithm.{name}", value, reason, f"Leave it at {str(default).lower()}, or set the other."
+            )
 
 
 def _check_policies(recipe: Recipe) -> None:
@@ -301,13 +348,25 @@ def _check_policies(recipe: Recipe) -> None:
             "does not go with parallel.context above 1: an answer's ratio would need a gradient from every process",
             "Use gspo_token, which is GSPO with a gradient for each token on its own.",
         )
-    if algorithm.policy_loss == "reinforce" and algorithm.updates_per_step > 1 and not algorithm.corrects:
+    whole = algorithm.policy_loss in ("gspo", "gmpo")
+    by_token = algorithm.corrects and algorithm.importance_sampling_mode == "token_mask"
+    if whole and (by_token or algorithm.top_entropy_quantile < 1):
+        key = "importance_sampling_mode" if by_token else "top_entropy_quantile"
+        raise RecipeError(
+            f"algorithm.{key}",
+            getattr(algorithm, key),
+            f"does not go with algorithm.policy_loss={algorithm.policy_loss}, in which every token carries its whole "
+            "answer: no token could be left out",
+            "Use gspo_token, or sequence_mask.",
+        )
+    moves = algorithm.updates_per_step > 1 or recipe.rollout.max_staleness > 0
+    if algorithm.policy_loss == "reinforce" and moves and not algorithm.corrects:
         raise RecipeError(
             "algorithm.importance_sampling_correction",
             False,
-            "must be true for algorithm.policy_loss=reinforce with several updates a step: from the second on nothing "
-            "would say that answers come from another policy",
-            "Set it to true, or num_minibatches=1 and num_iterations=1.",
+            "must be true for algorithm.policy_loss=reinforce with several updates a step or max_staleness above 0: "
+            "nothing else would say that answers come from another policy",
+            "Set it to true, or num_minibatches=1, num_iterations=1 and max_staleness=0.",
         )
 
 

@@ -71,7 +71,7 @@ def test_check_says_the_batch_in_words() -> None:
     done = grpo("check", SMOLLM2, "rollout.max_refill_groups=4", "algorithm.num_minibatches=2", "max_steps=3")
     assert done.returncode == 0, done.stderr
     assert "each step: 8 problems x 8 answers = 64 answers, at most 1,024 tokens sampled (16 an answer)" in done.stdout
-    assert "at most 4 groups whose answers all scored the same replaced a step: up to 32 answers more" in done.stdout
+    assert "at most 4 groups that teach nothing replaced a step: up to 32 answers more" in done.stdout
     assert "updates: 2 a step, each on 32 answers" in done.stdout
     assert "whole run: 3 steps, 192 answers to 24 problems, 6 updates" in done.stdout
     assert "an answer is right where 'number', the first reward in the list, says correct" in done.stdout

@@ -2,13 +2,15 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from grpo.advantages import STD_EPSILON, advantages_of_step, has_variance
+from grpo.advantages import STD_EPSILON, advantages_of_step, has_variance, teaches
 from grpo.datatypes import Group
 from grpo.recipe import Algorithm
+from rewards.verdict import Status, Verdict
 from tests.factories import make_completion, make_group, make_prompt, make_scored, make_segment, samples_of
 
 UNDIVIDED = Algorithm(scale_rewards="none")
@@ -104,3 +106,35 @@ def test_an_unscored_answer_shapes_neither_mean_nor_samples():
     without = group_advantages(np.array([1.0, 0.0, 0.0]), "group")
     assert [sample.sample_index for sample in with_error] == [0, 2, 3]
     np.testing.assert_array_equal([sample.advantage for sample in with_error], without)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "keys", "does"),
+    [
+        ([1, 1, 1, 1], {}, False),
+        ([1, 1, 1, 0], {}, True),
+        ([1, 1, 1, 0], {"pass_at_k": 2}, False),  # of any two answers one is right
+        ([1, 1, 0, 0], {"pass_at_k": 2}, True),
+        ([1, 1, 1, 1], {"baseline": "batch", "scale_rewards": "none"}, True),
+    ],
+)
+def test_a_group_teaches_where_an_answer_can_have_an_advantage(rewards, keys, does):
+    group, algorithm = make_group([float(reward) for reward in rewards]), Algorithm(**keys)
+    assert teaches(group, algorithm, {"number": 1.0}) is does
+    step = [group.rewards_G, np.array([0.0, 1.0, 1.0, 1.0])]
+    assert bool(np.abs(advantages_of_step(step, algorithm)[0]).max() > 1e-12) is does
+
+
+def test_a_reward_without_weight_teaches_nothing():
+    algorithm = Algorithm(multi_objective_aggregation="normalize_then_sum")
+    group = make_group([1.0, 0.0, 0.0])
+    assert teaches(group, algorithm, {"number": 1.0})
+    assert not teaches(group, algorithm, {"number": 0.0})
+
+
+def test_a_pass_rate_is_of_the_first_function_that_applies():
+    group = make_group([1.0, 0.0, 1.0, 0.0])
+    declined = {"format": Verdict(score=None, status=Status.UNSCORED)}
+    own = [{"number": Verdict(score=r, status=Status.CORRECT if r else Status.WRONG)} for r in (1.0, 0.0, 1.0, 0.0)]
+    members = tuple(replace(m, verdicts=declined | v) for m, v in zip(group.members, own, strict=True))
+    assert replace(group, members=members).pass_rate == 0.5

@@ -43,6 +43,7 @@ def test_every_value_of_a_key_has_its_function_and_no_function_is_without_one(ke
 @pytest.mark.parametrize(("key", "name"), [(key, name) for key, names in REGISTRIES.items() for name in names])
 def test_the_objective_of_a_recipe_prints_the_formula_of_what_it_names(key, name):
     keys = ["algorithm.beta=0.01", "algorithm.kl_importance_correction=true"] if key == "kl_estimator" else []
+    keys += ["algorithm.scale_rewards=none"] if name == "batch" and key == "baseline" else []
     found = formula_of(REGISTRIES[key][name])
     assert found.summary
     assert found.source
@@ -59,8 +60,9 @@ def test_constants_stand_beside_the_formulas_that_they_are_in():
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["beta=0.01"], "gradient of KL(reference || policy), the other direction"),
-        (["beta=0.01", "kl_estimator=k2"], "the gradient of KL(policy || reference)"),
+        (["beta=0.01"], "gradient of KL(reference || policy) of each token, the other direction"),
+        (["beta=0.01", "kl_estimator=k2"], "the gradient of KL(policy || reference) of each token"),
+        (["beta=0.01", "kl_estimator=k1", "kl_in=reward"], "the gradient of KL(policy || reference) of whole answers"),
         (["beta=0.01", "kl_in=reward"], "biased"),
         (["beta=0.01", "kl_in=reward"], "the sum of KL over the answer's loss tokens"),
         (["beta=0.01", "kl_importance_correction=true"], "0.01 r KL"),
@@ -70,7 +72,7 @@ def test_constants_stand_beside_the_formulas_that_they_are_in():
         (["off_policy_mask_threshold=0.5"], "off_policy_mask_threshold = 0.5"),
         (["pass_at_k=4"], "k = 4"),
         (["num_iterations=3"], "3 updates a step"),
-        (["old=behavior"], "r = policy/behavior"),
+        (["old=behavior"], "r = policy/behavior (the engine); 1 update a step"),
         (["multi_objective_aggregation=normalize_then_sum"], "weight_f"),
     ],
 )
@@ -79,6 +81,12 @@ def test_each_part_that_is_switched_on_is_said(overrides, said):
     text = lines_of(*(f"algorithm.{override}" for override in overrides))
     assert said in text
     assert said not in plain
+
+
+def test_what_a_recipe_changes_of_its_preset_is_said():
+    assert "preset gspo, but loss_type=dapo, epsilon=0.2, epsilon_high=0.28" in lines_of("algorithm.preset=gspo")
+    assert "preset" not in lines_of("algorithm=gspo")
+    assert "so r is 1" not in lines_of("algorithm.old=behavior")
 
 
 @pytest.mark.parametrize("name", PRESETS)
