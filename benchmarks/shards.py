@@ -31,7 +31,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for shards in (1, 2) if args.quick else (1, 2, 4):
             sizes = [*UNMEASURED, f"parallel.shard={shards}", "rollout.num_engines=1"]
-            tiny = [*sizes, "max_steps=6"]
+            full_rows = f"rollout.problems_per_step={16 * shards}"  # with fewer samples, shares get shorter rows
+            tiny = [*sizes, "max_steps=6", full_rows]
             rows += shard_rows("tiny", "quickstart", tiny, shards, Path(scratch) / f"tiny-{shards}")
             if args.smollm2:
                 real = [*sizes, *SMOLLM2, "learner.row_tokens=512", f"model={args.smollm2}"]

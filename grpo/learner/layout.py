@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from grpo.buckets import buckets
 from grpo.errors import ModelError
+from grpo.learner.allocator import give_back_large_tensors
 from grpo.learner.attention import PACKED
 from grpo.learner.mesh import Mesh
 from grpo.learner.pipeline import Elsewhere, Pipeline, keep_stage
@@ -47,6 +48,8 @@ def load_parts(path: str, mesh: Mesh, *, dtype: torch.dtype, arithmetic: torch.d
             f"model {path!r} is a {config.model_type}, of which the learner cannot take a part: with sizes other than "
             f"1 under 'parallel', use one of {', '.join(FAMILIES)}, or set them to 1"
         )
+    if device == "cpu":
+        give_back_large_tensors()
     with init_empty_weights(include_buffers=False):
         model: Any = AutoModelForCausalLM.from_config(config, attn_implementation=PACKED, dtype=arithmetic)
     _check_biases(model, mesh, path)

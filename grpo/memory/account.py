@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from grpo.memory.device import Device, device_of
 from grpo.memory.engine import engine_parts, kv_tokens
-from grpo.memory.learner import learner_parts, row_bytes
+from grpo.memory.learner import has_large_tensors, learner_parts, row_bytes
 from grpo.memory.part import GB, ITEM_BYTES, Part, longest_sample
 from grpo.model_shape import ModelShape
 from grpo.recipe import Recipe
@@ -15,7 +15,7 @@ from grpo.recipe import Recipe
 LEARNER_RUNTIME_BYTES = 0.47 * GB  # Python with torch and transformers
 ENGINE_RUNTIME_BYTES = 0.80 * GB  # those, and vLLM started
 # Of what a row's layers keep (or, checkpointed, keep again and again), what the C library's allocator does not find
-# again, because tensors come in all sizes: measured, too.
+# again, because tensors come in all sizes: measured, too. Learners of several processes have large ones given back.
 CPU_SLACK = 0.40
 # On a GPU: 0.3 to 0.55 GB are reported of torch's own (pytorch issues 81257 and 107667).
 CUDA_CONTEXT_BYTES = 0.5 * GB
@@ -137,7 +137,8 @@ def _cpu_runtime(name: str, recipe: Recipe, shape: ModelShape) -> Iterator[Part]
         formula="Python, torch, transformers" + (" and vLLM" if vllm else ""),
         num_bytes=ENGINE_RUNTIME_BYTES if vllm else LEARNER_RUNTIME_BYTES,
     )
-    if "learner" in name:
+    gives_back = recipe.parallel.num_processes > 1 and has_large_tensors(recipe, shape)
+    if "learner" in name and not gives_back:
         yield Part(
             name="allocator's slack",
             formula=f"about {CPU_SLACK:.0%} of what a row's layers keep without checkpointing",

@@ -14,6 +14,7 @@ from grpo.model_shape import ModelShape
 from grpo.recipe import Recipe
 
 LOGITS_AT_ONCE = 2**24  # the learner applies the head in chunks of so many logits
+LARGE_BYTES = 2**20  # of tensors that several learner processes have mapped by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,14 @@ def row_bytes(recipe: Recipe, shape: ModelShape) -> float:
     return tokens * Stage(shape, recipe, 0).num_layers * layer_bytes_per_token(shape, recipe)
 
 
+def has_large_tensors(recipe: Recipe, shape: ModelShape) -> bool:
+    """Whether what layers keep of a row comes, keys and values aside, in tensors that learners of several processes
+    have the C library give back at once (``grpo.learner.allocator``)."""
+    tokens = -(-recipe.learner.row_tokens // recipe.parallel.context)
+    width = min(shape.hidden_size, shape.head_dim * shape.num_heads // recipe.parallel.tensor)
+    return tokens * width * ITEM_BYTES[recipe.learner.dtype] >= LARGE_BYTES
+
+
 def _stage_parts(stage: Stage) -> Iterator[Part]:
     yield from _state(stage)
     if stage.recipe.parallel.shard > 1:
@@ -118,13 +127,13 @@ def _state(stage: Stage) -> Iterator[Part]:
 
 
 def _gathered(stage: Stage) -> Part:
-    """FSDP2 (arXiv 2304.11277): what is outside the layers is whole throughout a row, with its gradients; of the
-    layers, the one at work and the next are, and the gradients of one."""
+    """FSDP2 (arXiv 2304.11277): what is outside the layers is whole throughout a row (the gradient of the head is
+    among the head's own parts); of the layers, the one at work and the next are, and the gradients of one."""
     each = ITEM_BYTES[stage.recipe.learner.dtype]
-    count = 2 * stage.outer + 3 * stage.layer
+    count = stage.outer + 3 * stage.layer
     return Part(
         name="parameters gathered whole",
-        formula=f"about (2 x {stage.outer:,} outside the layers + 3 x {stage.layer:,} of one) x {each} bytes",
+        formula=f"about ({stage.outer:,} outside the layers + 3 x {stage.layer:,} of one) x {each} bytes",
         num_bytes=count * each,
         phase="learning",
     )

@@ -158,7 +158,14 @@ def test_shards_share_the_state_and_not_the_rows() -> None:
     assert one[ACTIVATIONS] == eight[ACTIVATIONS]
     assert "parameters gathered whole" not in one
     outside, layer = 2 * 151936 * 2048 + 2048, (30_532_122_624 - 2 * 151936 * 2048 - 2048) / 48
-    assert eight["parameters gathered whole"] == pytest.approx((2 * outside + 3 * layer) * 2)
+    assert eight["parameters gathered whole"] == pytest.approx((outside + 3 * layer) * 2)
+
+
+def test_only_a_learner_alone_or_one_of_small_tensors_loses_memory_to_the_allocator() -> None:
+    slack = "allocator's slack"
+    assert slack in parts_of(recipe_for(SMOLLM2, "rollout.num_engines=1"))
+    assert slack not in parts_of(recipe_for(SMOLLM2, "parallel.shard=2", "learner.row_tokens=512"))
+    assert slack in parts_of(recipe_for(SMOLLM2, "parallel.shard=2", "learner.row_tokens=256"))  # 0.6 MB wide
 
 
 def test_the_dimensions_divide_what_they_cut() -> None:
