@@ -8,7 +8,18 @@ import torch
 from torch import Tensor
 
 from grpo.advantages import ready_group, to_samples, with_advantages
-from grpo.datatypes import Completion, FinishReason, Group, Problem, Prompt, Sample, ScoredCompletion, Segment, Source
+from grpo.datatypes import (
+    Completion,
+    FinishReason,
+    Group,
+    Problem,
+    Prompt,
+    ReadyGroup,
+    Sample,
+    ScoredCompletion,
+    Segment,
+    Source,
+)
 from grpo.objective import Answers, Tokens
 from grpo.recipe import Algorithm, Recipe
 from rewards.verdict import Status, Verdict
@@ -101,6 +112,11 @@ def make_sample(
         version=0,
         truncated=masked,
     )
+
+
+def make_ready(ordinal: int) -> ReadyGroup:
+    """A group without samples, for what counts groups."""
+    return ReadyGroup(group_id=f"p/{ordinal}#0", ordinal=ordinal, samples=(), rewards_G=np.zeros(0))
 
 
 def samples_of(groups: Sequence[Group], algorithm: Algorithm, *, mask_truncated: bool = False) -> list[Sample]:

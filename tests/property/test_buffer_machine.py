@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from grpo.buffer import Buffer, LedgerEntry
-from grpo.datatypes import ReadyGroup
-from tests.factories import make_group
+from tests.factories import make_group, make_ready
 
 
 class BufferMachine(RuleBasedStateMachine):
@@ -53,7 +52,7 @@ class BufferMachine(RuleBasedStateMachine):
     def finish(self, data: st.DataObject) -> None:
         ordinal = self._pick(data)
         self.ready.add(ordinal)
-        self.buffer.finish(ReadyGroup(group_id=f"p/{ordinal}#0", ordinal=ordinal, samples=()))
+        self.buffer.finish(make_ready(ordinal))
 
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
@@ -161,7 +160,7 @@ class BufferMachine(RuleBasedStateMachine):
                     self.buffer.reject(make_group([1.0, 1.0], ordinal), "zero_variance")
                 else:
                     self.ready.add(ordinal)
-                    self.buffer.finish(ReadyGroup(group_id=f"p/{ordinal}#0", ordinal=ordinal, samples=()))
+                    self.buffer.finish(make_ready(ordinal))
             if not self.buffer.admissible():
                 taken = self.buffer.take()
                 assert taken is not None, "deadlock: nothing in flight, nothing admissible, nothing taken"

@@ -3,8 +3,7 @@
 import pytest
 
 from grpo.buffer import Buffer
-from grpo.datatypes import ReadyGroup
-from tests.factories import make_group
+from tests.factories import make_group, make_ready
 
 
 def make_buffer(
@@ -24,7 +23,7 @@ def start_all(buffer: Buffer) -> list[int]:
 
 def finish(buffer: Buffer, *ordinals: int) -> None:
     for ordinal in ordinals:
-        buffer.finish(ReadyGroup(group_id=f"p/{ordinal}#0", ordinal=ordinal, samples=()))
+        buffer.finish(make_ready(ordinal))
 
 
 def reject(buffer: Buffer, *ordinals: int) -> None:
