@@ -268,15 +268,13 @@ class _Reader:
         return torch.stack(experts)
 
 
-def save_by_layer(
-    tensors: Iterator[tuple[str, Tensor]], model: PreTrainedModel, folder: Path, dtype: torch.dtype, *, writes: bool
-) -> None:
+def save_by_layer(tensors: Iterator[tuple[str, Tensor]], model: PreTrainedModel, folder: Path, *, writes: bool) -> None:
     """A checkpoint in Hugging Face's form, a file at a time, so that one file's tensors are in memory at most.
 
     All processes go through ``tensors``; one ``writes``.
     """
     kept = (
-        (name, tensor.to(dtype).cpu().contiguous().clone())
+        (name, tensor.cpu().contiguous().clone())
         for name, tensor in tensors
         if writes and not (name == _HEAD and model.config.tie_word_embeddings)
     )

@@ -281,7 +281,7 @@ class Policy:
     def save(self, folder: Path) -> None:
         """Write the model as transformers and ``vllm serve`` load it, in the format that it is kept in."""
         if not self.mesh.is_alone:
-            save_by_layer(self.named_tensors(), self.model, folder, self.kept_in, writes=self.mesh.rank == 0)
+            save_by_layer(self.named_tensors(), self.model, folder, writes=self.mesh.rank == 0)
             return
         computed_in = self.model.dtype
         self._cast(self.kept_in)  # which loses nothing: their values are of that format
