@@ -21,6 +21,7 @@ import numpy.typing as npt
 import xxhash
 
 from grpo.errors import PublishError
+from grpo.score_difference import FP32_TOLERANCE, score_difference
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 else:
     Tensors = Iterator
 
-FP32_TOLERANCE = 1e-4  # nats, the largest over the probe's tokens
 ROUTER_TIE = 1e-5  # of a probability: rounding moves router probabilities by about 1e-6
 BF16_MARGIN = 3.0  # in bf16 the mean may be this many times what it was before training: rounding grows with use
 BF16_FLOOR, BF16_CEILING = 0.05, 0.2  # nats, the mean; experts or a head left behind showed as 0.29 and more
@@ -199,8 +199,4 @@ class Publisher:
         raise PublishError(message, tensor=suspect, version_sent=version, version_held=engine.version)
 
     def _probe_difference(self, engine: Engine, probe: Sequence[int]) -> float:
-        ours, theirs = self._learner.score(probe), engine.score(probe)
-        differences = np.abs(ours - theirs)
-        if self._exact:
-            return float((differences / np.maximum(1.0, np.abs(ours))).max())  # rounding grows with the size
-        return float(differences.mean())
+        return score_difference(self._learner.score(probe), engine.score(probe), exact=self._exact)

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from grpo.errors import PublishError
+from grpo.score_difference import FP32_TOLERANCE, score_difference
 from grpo.weights import Receipt
 
-# nats between two engines of one kind: the largest over the tokens in fp32 (per nat of size above one), else the mean
-EXACT_TOLERANCE, ROUNDED_TOLERANCE = 1e-4, 0.05
+ROUNDED_TOLERANCE = 0.05  # nats, the mean between two engines of one kind that do not compute in fp32
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -52,9 +52,8 @@ def check_scores(name: str, scores: FloatArray, probe: Probe, *, exact: bool, ve
         exact: both compute in fp32: every token counts. Otherwise the mean does.
         suspect: the tensor to name.
     """
-    differences = np.abs(scores - probe.scores)
-    worst = float((differences / np.maximum(1.0, np.abs(probe.scores))).max() if exact else differences.mean())
-    tolerance = EXACT_TOLERANCE if exact else ROUNDED_TOLERANCE
+    worst = score_difference(probe.scores, scores, exact=exact)
+    tolerance = FP32_TOLERANCE if exact else ROUNDED_TOLERANCE
     if not worst <= tolerance:  # a NaN fails, too
         message = (
             f"{name} has started again with the right bytes, yet scores a text {worst:.3g} nats apart from what was "

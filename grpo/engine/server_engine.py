@@ -22,6 +22,7 @@ from grpo.engine import server_wire
 from grpo.engine.parcel import SHARED_MEMORY as SHARED_MEMORY_FOLDER
 from grpo.engine.protocol import Request, check_fits
 from grpo.engine.replica import new_ticket
+from grpo.engine.replica_proof import check_receipt
 from grpo.engine.sampling_round import SamplingRound
 from grpo.engine.server_client import ServerClient, ServerGoneError, ask_each
 from grpo.engine.server_command import NCCL, serve_command
@@ -171,7 +172,7 @@ class ServerEngine:
                 message = f"{server.name} calls its weights {held!r} where {label!r} was published"
                 raise PublishError(message, tensor="any", version_sent=version, version_held=self.version)
             for receipt in receipts:
-                _check_receipt(server.name, receipt, sent, version_held=self.version)
+                check_receipt(server.name, receipt, sent, version=version, version_held=self.version)
         self.version, self._label = version, label
         return [receipt for _, receipts in finished.values() for receipt in receipts]
 
@@ -222,14 +223,6 @@ def _receipt(version: int, told: Mapping[str, Any]) -> Receipt:
     """What one of a server's workers says it received."""
     missed, repacked = tuple(told["missed"]), tuple(told["repacked"])
     return Receipt(version=version, hashes=told["hashes"], missed=missed, repacked=repacked)
-
-
-def _check_receipt(server: str, receipt: Receipt, sent: Mapping[str, str], *, version_held: int) -> None:
-    """Raises PublishError where a server did not receive what was sent."""
-    if found := receipt.difference(sent):
-        name, came = found
-        message = f"{server} received other bytes (hash {came or 'none'}) than were sent ({sent[name]})"
-        raise PublishError(message, tensor=name, version_sent=receipt.version, version_held=version_held)
 
 
 def _carrier(backend: str, patience_s: float, parcels: Path) -> Carrier:

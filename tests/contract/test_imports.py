@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "console": COMMON,
     "run_folder": COMMON,
     "checkpoint": COMMON | {"buckets"},
-    "weights": COMMON,
+    "score_difference": set(),
+    "weights": COMMON | {"score_difference"},
     "generators": COMMON | {"arithmetic"},
     "sources": COMMON | {"generators"},
     "data": COMMON | {"generators", "sources"},
@@ -54,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "slurm": COMMON | {"parallel_sizes"},
     "tiny_base": {"arithmetic"},
     # the stages
-    "engine": COMMON | {"weights", "processes", "buckets"},  # only the names in FROM_WEIGHTS
+    "engine": COMMON | {"weights", "processes", "buckets", "score_difference"},  # only the names in FROM_WEIGHTS
     "learner": COMMON | {"packing", "objective", "processes", "buckets"},
     "rollout": COMMON | {"engine", "prompts", "advantages"},
     "evaluate": COMMON | {"engine", "prompts", "estimators", "scoring", "rewards"},
