@@ -5,7 +5,7 @@ documentation, which ``grpo check`` and ``docs/maths.md`` print. Shapes: G score
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
@@ -30,7 +30,7 @@ class Rewards:
 
     group: Float64Array
     step: Float64Array
-    group_std: float = field(default=0.0)
+    group_std: float
 
 
 def group_baseline(rewards: Rewards) -> Float64Array:

@@ -190,7 +190,7 @@ class ReadyGroup:
     ordinal: int
     samples: tuple[Sample, ...]
     rewards_G: npt.NDArray[np.float64]
-    scores_G: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)  # by reward function, where read
+    scores_G: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)  # by reward function
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,7 +126,11 @@ METRICS = (
     Metric("step_time", "seconds", "Wall clock of the step, evaluation and checkpoint apart."),
     Metric("time/sample_s", "seconds", "Waiting for the engine to sample."),
     Metric("time/score_s", "seconds", "Waiting for verdicts."),
-    Metric("time/old_logprobs_s", "seconds", "Recomputing log-probabilities at the sampling version."),
+    Metric(
+        "time/old_logprobs_s",
+        "seconds",
+        "Log-probabilities at the sampling version, and the KL in the reward.",
+    ),
     Metric("time/learn_s", "seconds", "Forward, backward and optimizer."),
     Metric("time/publish_s", "seconds", "Sending the weights and proving their arrival."),
     Metric("time/evaluate_s", "seconds", "Evaluating on held-out problems."),

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from grpo.advantages import ready_group, teaches, to_samples, with_advantages
 from grpo.buffer import Buffer, RejectReason
@@ -154,25 +155,33 @@ class Trainer:
     def _finished(self, groups: Sequence[Group]) -> list[ReadyGroup]:
         """Groups as the learner takes them. ``old_logprobs`` and the KL in the reward are computed now, at the version
         that sampled, where the learner will have moved by the time it learns from them."""
-        algorithm, started = self.recipe.algorithm, time.perf_counter()
+        algorithm = self.recipe.algorithm
         samples = [
             s for group in groups for s in to_samples(group, mask_truncated=algorithm.mask_truncated_completions)
         ]
         will_move = self.recipe.rollout.max_staleness > 0 or algorithm.updates_per_step > 1
         if algorithm.old == "recompute" and will_move:
+            started = time.perf_counter()
             samples = self.learner.with_old_logprobs(samples)
-        penalties = np.zeros(len(samples))
-        if algorithm.beta and algorithm.kl_in == "reward":
-            kl = np.array(self.learner.kl(samples))
-            penalties = algorithm.beta * kl
-            self._add("kl", float(kl.sum()))  # by token when the step is logged
-            self._add("num_kl_tokens", sum(int(sample.loss_mask_L.sum()) for sample in samples))
-        self._add("time/old_logprobs_s", time.perf_counter() - started)
+            self._add("time/old_logprobs_s", time.perf_counter() - started)
+        penalties = self._penalties(samples)
         ends = np.cumsum([len(group.scored) for group in groups])
         return [
             ready_group(group, samples[end - len(group.scored) : end], penalties[end - len(group.scored) : end])
             for group, end in zip(groups, ends, strict=True)
         ]
+
+    def _penalties(self, samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+        """What each answer's reward loses to its KL."""
+        algorithm = self.recipe.algorithm
+        if not algorithm.beta or algorithm.kl_in == "loss":
+            return np.zeros(len(samples))
+        started = time.perf_counter()
+        kl = np.array(self.learner.kl(samples), dtype=np.float64)
+        self._add("time/old_logprobs_s", time.perf_counter() - started)
+        self._add("kl", float(kl.sum()))  # by token when the step is logged
+        self._add("num_kl_tokens", sum(int(sample.loss_mask_L.sum()) for sample in samples))
+        return algorithm.beta * kl
 
     def _learn(self, groups: Sequence[ReadyGroup]) -> None:
         """One step of the learner; a step to which no group came leaves the policy as it is."""
