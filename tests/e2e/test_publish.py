@@ -102,6 +102,28 @@ def test_five_real_updates_arrive(published: Subject) -> None:
         assert publication.num_bytes == sum(tensor.nbytes for _, tensor in published.learner.named_tensors())
 
 
+def test_many_updates_leave_no_trace_on_the_engines_loaders(published: Subject) -> None:
+    """vLLM keeps the parameters that an update restores; what an update wraps them in once piled up, call in call."""
+    before = loader_depths()
+    assert max(before.values()) > 0, "vLLM wraps them once"
+    for version in range(published.engine.version + 1, published.engine.version + 4):
+        published.engine.load(published.learner.named_tensors(), version)
+    assert loader_depths() == before
+
+
+def loader_depths() -> dict[tuple[int, str], int]:
+    """How many functions each kept parameter's loader is wrapped in."""
+    from vllm.model_executor.model_loader.reload.layerwise import LAYERWISE_INFO
+
+    depths = {}
+    for number, info in enumerate(LAYERWISE_INFO.values()):
+        for name, parameter in info.restore_metadata[0].items():
+            loader, depths[number, name] = getattr(parameter, "weight_loader", None), 0
+            while hasattr(loader, "__wrapped__"):
+                loader, depths[number, name] = loader.__wrapped__, depths[number, name] + 1
+    return depths
+
+
 def test_answers_after_an_update_are_the_new_policys(published: Subject) -> None:
     published.learner.step(PROBE)
     version = published.engine.version + 1

@@ -82,17 +82,21 @@ class Slot:
         self.name = name
         self._awaited = _loadable_elements(layer, parameter)
         self._experts = _experts_held(layer, parameter)
-        self._device = parameter.device
+        self._parameter, self._loader = parameter, parameter.weight_loader
         self._came = 0
         self._parts: set[tuple[int | None, object]] = set()
-        parameter.weight_loader = self._counting(parameter.weight_loader)
+        parameter.weight_loader = self._counting(self._loader)
+
+    def release(self) -> None:
+        """Give the parameter its own loader back: vLLM keeps it for the next update, which would count twice."""
+        self._parameter.weight_loader = self._loader
 
     def _counting(self, loader: Any) -> Any:
         @wraps(loader)  # keeps the name by which vLLM knows a loader that it has wrapped
         def counted(*args: Any, **kwargs: Any) -> Any:
             shard = kwargs.get("shard_id", kwargs.get("loaded_shard_id", args[2] if len(args) > 2 else None))
             part = (kwargs.get("expert_id"), shard)
-            with Copied(self._device) as copied:
+            with Copied(self._parameter.device) as copied:
                 told = loader(*args, **kwargs)
             if copied.num_elements and part not in self._parts:  # one that comes twice does not stand for another
                 self._came += copied.num_elements
@@ -159,6 +163,7 @@ class InProcessTransfer(WeightTransferEngine[NoInit, Delivery]):
         """Nothing to connect."""
 
     def start_weight_update(self) -> None:
+        self._release()  # the slots of an update that failed
         initialize_layerwise_reload(self.model)
         self._slots = [
             Slot(f"{path}.{name}", layer, parameter)
@@ -186,13 +191,18 @@ class InProcessTransfer(WeightTransferEngine[NoInit, Delivery]):
 
     def finish_weight_update(self) -> None:
         missed = tuple(part for slot in self._slots for part in slot.missing())
-        self._slots.clear()
+        self._release()
         with torch.device(self.device):
             finalize: Any = finalize_layerwise_reload
             finalize(self.model, self.model_config)
         if self._delivery is not None:
             self._delivery.missed, self._delivery.repacked = missed, self._repacked
             self._delivery = None
+
+    def _release(self) -> None:
+        for slot in self._slots:
+            slot.release()
+        self._slots.clear()
 
     def shutdown(self) -> None:
         """Nothing to disconnect."""
