@@ -1,7 +1,7 @@
 # Every target makes .venv first if it is missing or older than pyproject.toml.
 #
 #   make quickstart   install, then train the quickstart
-#   make test         install, then run the tests
+#   make test         install, then run the tests: those of tests/gpu on the GPU stack, all others on the CPU stack
 #   make lint         style and types
 #   make tiny-base    pre-train the packaged base model again (under an hour on two cores)
 #   make tiny-tool    go on from it to the one that calls a tool (minutes)
@@ -39,10 +39,10 @@ install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
 quickstart: install
-	$(BIN)/grpo train recipes/quickstart.yaml
+	$(BIN)/grpo train recipes/quickstart.yaml$(if $(filter gpu,$(STACK)), num_gpus=1)
 
 test: install-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest$(if $(filter gpu,$(STACK)), tests/gpu -m "slow or not slow")
 
 lint: install-dev
 	$(BIN)/ruff check

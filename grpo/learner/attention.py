@@ -1,7 +1,8 @@
 """Attention over packed rows: each sample attends to itself alone, and nothing is masked or padded.
 
 Registered with transformers as ``packed``. Inside ``packed_rows(boundaries)`` a row's samples are attended to one by
-one, causally; outside, it is transformers' own sdpa, so the same module can generate text.
+one, causally, or in one kernel where a GPU has it; outside, it is transformers' own sdpa, so the same module can
+generate text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from grpo.errors import ModelError
-from grpo.learner.context import context_attention
+from grpo.learner.context import context_attention, has_one_kernel
 
 PACKED = "packed"
 _boundaries: ContextVar[tuple[int, ...] | None] = ContextVar("boundaries", default=None)
@@ -59,7 +60,7 @@ def packed_attention(
     _refuse_short_window(kwargs.get("sliding_window"), boundaries)
     if (sharing := _sharing.get()) is not None:
         return context_attention(query, key, value, boundaries, kwargs["scaling"], sharing), None
-    if query.is_cuda:
+    if has_one_kernel(query):
         return _varlen(query, key, value, boundaries, kwargs["scaling"]), None
     lengths = [end - start for start, end in zip(boundaries, boundaries[1:], strict=False)]
     # split, not slices: the backward pass of many slices adds up as many tensors of the whole row

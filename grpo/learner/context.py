@@ -78,8 +78,13 @@ def context_attention(
     own = torch.stack((key[0], value[0])).permute(2, 0, 1, 3)  # (S, 2, kv heads, head_dim)
     whole = cast(Tensor, _Gather.apply(own, num_tokens, group))  # type: ignore[no-untyped-call]
     reached = whole[pieces[0].first_key : tokens.stop]
-    attend = _varlen if query.is_cuda else _piece_by_piece
+    attend = _varlen if has_one_kernel(query) else _piece_by_piece
     return attend(query, reached, pieces, scaling)
+
+
+def has_one_kernel(query: Tensor) -> bool:
+    """Whether FlashAttention takes it, and so all samples of a row at once: on a GPU, in the formats that it has."""
+    return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
 
 
 class _Piece(NamedTuple):

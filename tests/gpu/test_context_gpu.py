@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from grpo.learner.attention import packed_attention, packed_rows
 from grpo.learner.context import _piece_by_piece, _pieces, _varlen, computed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -30,6 +31,19 @@ def test_one_kernel_attends_as_pieces_one_by_one(boundaries: tuple[int, ...], si
         found = torch.autograd.grad((output * weights).sum(), ours)
         for our, their in zip(found, torch.autograd.grad((expected * weights).sum(), theirs), strict=True):
             assert_close(our.float().cpu(), their)
+
+
+def test_rows_in_fp32_are_attended_to_exactly() -> None:
+    """FlashAttention has no fp32: samples go one by one, as on a CPU."""
+    torch.manual_seed(0)
+    boundaries = (0, 40, 41, 170, 300)
+    query = torch.randn(1, HEADS, 300, HEAD_DIM)
+    key, value = torch.randn(2, 1, KEY_HEADS, 300, HEAD_DIM)
+    with packed_rows(boundaries):
+        expected, _ = packed_attention(torch.nn.Module(), query, key, value, None, scaling=HEAD_DIM**-0.5)
+        on_gpu = (part.cuda() for part in (query, key, value))
+        output, _ = packed_attention(torch.nn.Module(), *on_gpu, None, scaling=HEAD_DIM**-0.5)
+    assert float((output.cpu() - expected).abs().max()) < 1e-5
 
 
 def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:

@@ -16,6 +16,7 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.exceptions import VLLMValidationError
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -24,7 +25,7 @@ from grpo.engine.parcel import read_parcel
 from grpo.engine.protocol import Request, Sampling, check_fits
 from grpo.engine.vllm_engine import patches, transfer
 from grpo.engine.vllm_engine.sleep import CACHE, WEIGHTS, SleepMode
-from grpo.errors import EngineError
+from grpo.errors import EngineError, UserError
 from grpo.recipe import Rollout
 from grpo.weights import Receipt, Tensors
 
@@ -62,7 +63,8 @@ class VllmEngine:
         self._request_ids = itertools.count()
         self._detokenizes = bool(rollout.stop or rollout.tool)
         transfer.register()
-        patches.apply(on_gpu=on_gpu)
+        _check_build(on_gpu=on_gpu)
+        patches.apply(on_gpu=on_gpu, dtype=dtype)
         dtype_name: Any = dtype
         arguments = EngineArgs(
             model=model,
@@ -219,6 +221,19 @@ class VllmEngine:
         self._llm.engine_core.shutdown()
         del self._llm
         cleanup_dist_env_and_memory()
+
+
+def _check_build(*, on_gpu: bool) -> None:
+    """Raises UserError where the vLLM here is not one for the devices of the recipe: it would use its own instead."""
+    if current_platform.is_cpu() != on_gpu:
+        return
+    if on_gpu:
+        problem, fix = "is at least 1, and the vLLM here is built for a CPU", "Install one for GPUs: pip install"
+        raise UserError(f"recipe key 'num_gpus' {problem}. {fix} 'grpo[gpu]' in an environment without 'grpo[cpu]'")
+    raise UserError(
+        "recipe key 'num_gpus' = 0, and the vLLM here is built for GPUs and samples nowhere else. Set num_gpus=1, or "
+        "install one for a CPU: pip install 'grpo[cpu]' in an environment without 'grpo[gpu]'"
+    )
 
 
 def kv_cache_bytes(config: VllmConfig, limit_gib: float) -> int:

@@ -38,7 +38,8 @@ class ServedTransfer(InProcessTransfer):
         self, config: WeightTransferConfig, vllm_config: VllmConfig, device: torch.device, model: torch.nn.Module
     ) -> None:
         super().__init__(config, vllm_config, device, model)
-        patches.apply(on_gpu=device.type != "cpu")
+        dtype = str(vllm_config.model_config.dtype).removeprefix("torch.")
+        patches.apply(on_gpu=device.type != "cpu", dtype=dtype)
         self.last: Delivery | None = None
 
     def finish_weight_update(self) -> None:
