@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from grpo.allocator import keep_large_tensors
 from grpo.datatypes import Completion, Problem, Prompt
 from grpo.engine import make_vllm_engine
 from grpo.engine.protocol import Engine, Request
@@ -108,6 +109,8 @@ class Server:
 def _make(start: Start) -> "VllmEngine":
     if start.rollout.engine != "vllm":
         raise EngineError(f"an engine of kind '{start.rollout.engine}' shares the learner's own weights and process")
+    if not start.on_gpu:
+        keep_large_tensors()
     return make_vllm_engine(
         model=start.model,
         rollout=start.rollout,

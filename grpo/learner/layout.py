@@ -20,9 +20,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from grpo.allocator import give_back_large_tensors
 from grpo.buckets import buckets
 from grpo.errors import ModelError
-from grpo.learner.allocator import give_back_large_tensors
 from grpo.learner.attention import PACKED
 from grpo.learner.mesh import Mesh
 from grpo.learner.pipeline import Elsewhere, Pipeline, keep_stage

@@ -81,7 +81,7 @@ def row_bytes(recipe: Recipe, shape: ModelShape) -> float:
 
 def has_large_tensors(recipe: Recipe, shape: ModelShape) -> bool:
     """Whether what layers keep of a row comes, keys and values aside, in tensors that learners of several processes
-    have the C library give back at once (``grpo.learner.allocator``)."""
+    have the C library give back at once (``grpo.allocator``)."""
     tokens = -(-recipe.learner.row_tokens // recipe.parallel.context)
     width = min(shape.hidden_size, shape.head_dim * shape.num_heads // recipe.parallel.tensor)
     return tokens * width * ITEM_BYTES[recipe.learner.dtype] >= LARGE_BYTES

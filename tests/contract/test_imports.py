@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "datatypes": {"rewards"},
     "metrics": {"errors", "rewards"},
     # what stands on the common ground alone
+    "allocator": set(),
     "arithmetic": set(),
     "buckets": set(),
     "estimators": set(),
@@ -55,8 +56,9 @@ ALLOWED: dict[str, set[str]] = {
     "slurm": COMMON | {"parallel_sizes"},
     "tiny_base": {"arithmetic"},
     # the stages
-    "engine": COMMON | {"weights", "processes", "buckets", "score_difference"},  # only the names in FROM_WEIGHTS
-    "learner": COMMON | {"packing", "objective", "processes", "buckets"},
+    "engine": COMMON
+    | {"weights", "processes", "buckets", "score_difference", "allocator"},  # only the names in FROM_WEIGHTS
+    "learner": COMMON | {"packing", "objective", "processes", "buckets", "allocator"},
     "rollout": COMMON | {"engine", "prompts", "advantages"},
     "evaluate": COMMON | {"engine", "prompts", "estimators", "scoring", "rewards"},
     # the loop, and what only it uses

@@ -1,4 +1,4 @@
-"""Large tensors of a process that has parts of a model are mapped one by one, unless its user has chosen otherwise."""
+"""Large tensors are mapped one by one, or kept with the process, as asked; unless the user has chosen otherwise."""
 
 import os
 import platform
@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from grpo.learner import allocator
+from grpo import allocator
+from grpo.allocator import LARGE_BYTES
 from grpo.memory import learner as planned
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps its own ways")
@@ -17,7 +18,7 @@ import ctypes
 
 import torch
 
-from grpo.learner.allocator import LARGE_BYTES, give_back_large_tensors
+from grpo.allocator import give_back_large_tensors, keep_large_tensors
 
 NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 
@@ -30,16 +31,16 @@ mallinfo2 = ctypes.CDLL(None).mallinfo2
 mallinfo2.restype = Account
 # what glibc learns from this: to keep such sizes on the heap
 torch.empty(24 << 20, dtype=torch.uint8)
-give_back_large_tensors()
+{call}
 before = mallinfo2().hblks
-tensors = [torch.empty(size, dtype=torch.uint8) for size in (LARGE_BYTES, LARGE_BYTES, LARGE_BYTES // 2)]
+tensors = [torch.empty(size, dtype=torch.uint8) for size in ({size}, {size}, {size} // 2)]
 print(mallinfo2().hblks - before)
 """
 
 
-def num_mapped(environment: Mapping[str, str]) -> int:
-    """Of two tensors of the least large size and one of half of it, in a process that asked for it."""
-    command = [sys.executable, "-c", COUNT]
+def num_mapped(environment: Mapping[str, str], call: str = "give_back_large_tensors()", size: int = LARGE_BYTES) -> int:
+    """Of two tensors of ``size`` bytes and one of half of it, in a process that made the call."""
+    command = [sys.executable, "-c", COUNT.format(call=call, size=size)]
     return int(subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True).stdout)
 
 
@@ -49,8 +50,15 @@ def test_large_tensors_are_mapped_and_smaller_ones_are_not() -> None:
 
 
 @needs_glibc
+def test_tensors_that_are_kept_are_never_mapped_by_themselves() -> None:
+    assert num_mapped({}, "keep_large_tensors()", size=64 << 20) == 0
+    assert num_mapped({}, "", size=64 << 20) == 3, "without it they are"
+
+
+@needs_glibc
 def test_a_threshold_of_the_users_own_stays() -> None:
     assert num_mapped({"MALLOC_MMAP_THRESHOLD_": str(16 << 20)}) == 0
+    assert num_mapped({"MALLOC_MMAP_THRESHOLD_": str(LARGE_BYTES)}, "keep_large_tensors()") == 2
 
 
 def test_the_plan_counts_with_the_same_size() -> None:
