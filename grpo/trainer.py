@@ -188,7 +188,7 @@ class Trainer:
         samples = with_advantages(groups, self.recipe.algorithm, self._weights)
         if any(sample.loss_mask_L.any() for sample in samples):
             self._update(samples)
-        every = self.recipe.algorithm.ref_update_steps
+        every = self.recipe.algorithm.ref_model_sync_steps
         if every and self.buffer.step % every == 0:
             self.learner.refresh_reference()
 

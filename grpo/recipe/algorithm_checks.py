@@ -77,19 +77,19 @@ def _check_kl(algorithm: Algorithm, dtype: str) -> None:
             "must be 1.0 with learner.dtype=bfloat16, in which small shares are rounded away",
             "Replace the whole reference, or use learner.dtype=float32.",
         )
-    if algorithm.ref_update_steps and not algorithm.beta:
+    if algorithm.ref_model_sync_steps and not algorithm.beta:
         raise RecipeError(
-            "algorithm.ref_update_steps",
-            algorithm.ref_update_steps,
+            "algorithm.ref_model_sync_steps",
+            algorithm.ref_model_sync_steps,
             "needs algorithm.beta above 0: without the KL term there is no reference to replace",
-            "Set algorithm.beta=0.001, say, or algorithm.ref_update_steps=0.",
+            "Set algorithm.beta=0.001, say, or algorithm.ref_model_sync_steps=0.",
         )
-    if algorithm.ref_model_mixup_alpha < 1 and not algorithm.ref_update_steps:
+    if algorithm.ref_model_mixup_alpha < 1 and not algorithm.ref_model_sync_steps:
         raise RecipeError(
             "algorithm.ref_model_mixup_alpha",
             algorithm.ref_model_mixup_alpha,
-            "needs algorithm.ref_update_steps above 0: it says how much of the policy goes into the reference then",
-            "Set algorithm.ref_update_steps=100, say, or algorithm.ref_model_mixup_alpha=1.0.",
+            "needs algorithm.ref_model_sync_steps above 0: it says how much of the policy goes into the reference then",
+            "Set algorithm.ref_model_sync_steps=100, say, or algorithm.ref_model_mixup_alpha=1.0.",
         )
     corrected = algorithm.kl_importance_correction
     if algorithm.beta and algorithm.kl_in == "loss" and algorithm.kl_estimator == "k1" and not corrected:

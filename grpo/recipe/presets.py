@@ -12,7 +12,13 @@ from grpo.recipe.schema import Preset
 Settings = dict[str, dict[str, Any]]
 
 # DeepSeek-R1-Zero, arXiv 2501.12948: the reference is replaced every 400 steps
-R1_ZERO = {"loss_type": "grpo", "scale_rewards": "group", "beta": 0.001, "kl_estimator": "k3", "ref_update_steps": 400}
+R1_ZERO = {
+    "loss_type": "grpo",
+    "scale_rewards": "group",
+    "beta": 0.001,
+    "kl_estimator": "k3",
+    "ref_model_sync_steps": 400,
+}
 
 # DAPO, arXiv 2503.14476, section 4.1: clip-higher, token-level loss, no KL; the dynamic sampling is in `rollout`
 DAPO = {"loss_type": "dapo", "scale_rewards": "group", "epsilon": 0.2, "epsilon_high": 0.28, "beta": 0.0}

@@ -137,7 +137,7 @@ class Algorithm(Section):
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     kl_in: Literal["loss", "reward"] = "loss"
     kl_importance_correction: bool = False
-    ref_update_steps: NonNegativeInt = 0  # replace the reference by the policy every so many steps; 0 is never
+    ref_model_sync_steps: NonNegativeInt = 0  # replace the reference by the policy every so many steps; 0 is never
     ref_model_mixup_alpha: Share = 1.0  # the policy's part in what replaces it
     # policies old and behavior
     old: Literal["recompute", "behavior"] = "recompute"

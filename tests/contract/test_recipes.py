@@ -77,6 +77,6 @@ def test_r1_zero_has_the_papers_hyperparameters() -> None:
     recipe = load_recipe(SHIPPED / "r1_zero.yaml")
     assert (recipe.learner.learning_rate, recipe.algorithm.beta) == (3e-6, 0.001)
     assert (recipe.rollout.problems_per_step, recipe.rollout.num_generations) == (32, 16)
-    assert (recipe.rollout.temperature, recipe.algorithm.ref_update_steps, recipe.max_steps) == (1.0, 400, 10400)
+    assert (recipe.rollout.temperature, recipe.algorithm.ref_model_sync_steps, recipe.max_steps) == (1.0, 400, 10400)
     assert [(reward.name, reward.weight) for reward in recipe.rewards] == [("math_answer", 1.0), ("format", 1.0)]
     assert (recipe.evaluation.temperature, recipe.evaluation.top_p, recipe.evaluation.num_samples) == (0.6, 0.95, 64)

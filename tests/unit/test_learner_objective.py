@@ -53,7 +53,7 @@ def test_several_iterations_are_as_many_passes_with_the_old_policy_of_the_first(
 
 
 def test_a_reference_is_mixed_with_the_policy(dense_folder):
-    learner = with_moved_reference(dense_folder, ref_update_steps=1, ref_model_mixup_alpha=0.25)
+    learner = with_moved_reference(dense_folder, ref_model_sync_steps=1, ref_model_mixup_alpha=0.25)
     before, policy = weights_of(learner.reference), weights_of(learner.policy)
     learner.refresh_reference()
     for name, tensor in weights_of(learner.reference).items():

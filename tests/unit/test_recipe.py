@@ -227,7 +227,7 @@ def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
         (["rollout.engine=transformers", "rollout.engine_dtype=bfloat16"], "rollout.engine_dtype", "float32"),
         (["rollout.stop=['']"], "rollout.stop", "empty"),
         (["evaluation.temperature=0"], "evaluation.num_samples", "must be 1"),
-        (["algorithm.ref_update_steps=4"], "algorithm.ref_update_steps", "algorithm.beta"),
+        (["algorithm.ref_model_sync_steps=4"], "algorithm.ref_model_sync_steps", "algorithm.beta"),
         (["algorithm.beta=0.1", "algorithm.ref_model_mixup_alpha=0.5"], "algorithm.ref_model_mixup_alpha", "above 0"),
         (["algorithm.beta=0.1", "algorithm.kl_estimator=k1"], "algorithm.kl_estimator", "zero on average"),
         (
@@ -247,7 +247,7 @@ def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
         (
             [
                 "algorithm.beta=0.1",
-                "algorithm.ref_update_steps=2",
+                "algorithm.ref_model_sync_steps=2",
                 "algorithm.ref_model_mixup_alpha=0.5",
                 "learner.dtype=bfloat16",
             ],
@@ -344,7 +344,7 @@ def test_keys_that_contradict_each_other_are_refused_with_a_fix(overrides: list[
         ["algorithm=reinforce_pp", "algorithm.beta=0.0"],
         ["rollout.engine=transformers", "rollout.max_staleness=1"],
         ["rollout.engine=transformers", "learner.dtype=bfloat16", "rollout.engine_dtype=bfloat16"],
-        ["algorithm.beta=0.001", "algorithm.ref_update_steps=4"],
+        ["algorithm.beta=0.001", "algorithm.ref_model_sync_steps=4"],
         ["evaluation.temperature=0", "evaluation.num_samples=1"],
         ["data.train.limit=128", "data.held_out.path=other.jsonl"],
         ["rollout.engine_dtype=bfloat16"],
