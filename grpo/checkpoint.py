@@ -4,7 +4,7 @@
       step-00000080/        a model folder (config.json, model.safetensors, tokenizer) that transformers and
         ...                 `vllm serve` load as it is
         trainer_state/      tensors.safetensors + state.json: what --resume needs beyond the weights
-        manifest.json       size and sha256 of every file
+        manifest.json       size and sha256 of every file, and its own
       step-00000100/
       latest                the newest one's name, for people and scripts
 
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from grpo.buckets import buckets
-from grpo.errors import CheckpointError
+from grpo.errors import CheckpointError, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -140,10 +140,30 @@ def newest_complete(folder: Path, report: Callable[[str], None] = lambda _: None
     return None
 
 
+def complete_steps(folder: Path) -> dict[int, Path]:
+    """The checkpoints in ``folder`` that are whole, every byte verified, by step."""
+    return {step: path for step, path in reversed(_steps(folder)) if find_fault(path) is None}
+
+
+def verify(folder: Path) -> Iterator[tuple[Path, str | None]]:
+    """Each checkpoint of a run folder, or the one that ``folder`` is, with its fault, or None where it is whole.
+
+    Raises:
+        UserError: there is none.
+    """
+    own = [path for _, path in reversed(_steps(folder / "checkpoints") or _steps(folder))]
+    if not own and not (folder / MANIFEST).is_file() and not _NAME.fullmatch(folder.name):
+        raise UserError(f"'{folder}' is no checkpoint and holds none: name a run folder, or one of its checkpoints")
+    for path in own or [folder]:
+        yield path, find_fault(path)
+
+
 def find_fault(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, or None. Sizes are compared first: they are cheap, and catch most."""
     try:
-        files = json.loads((checkpoint / MANIFEST).read_bytes())["files"]
+        content = (checkpoint / MANIFEST).read_bytes()
+        manifest = json.loads(content)
+        files = manifest["files"]
         for name, entry in files.items():
             size = (checkpoint / name).stat().st_size
             if size != entry["bytes"]:
@@ -151,6 +171,8 @@ def find_fault(checkpoint: Path) -> str | None:
         for name, entry in files.items():
             if _sha256(checkpoint / name) != entry["sha256"]:
                 return f"{name} does not have the hash that the manifest says"
+        if content != _manifest(manifest["step"], manifest["saved_at"], files):
+            return f"{MANIFEST} does not have its own hash"
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -304,8 +326,15 @@ def _write_manifest(folder: Path, step: int) -> None:
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in _files(folder)
     }
-    manifest = {"step": step, "saved_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    saved_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    (folder / MANIFEST).write_bytes(_manifest(step, saved_at, files))
+
+
+def _manifest(step: int, saved_at: str, files: Mapping[str, object]) -> bytes:
+    """Its bytes, the last line of which is the hash of all else in it."""
+    content: dict[str, object] = {"step": step, "saved_at": saved_at, "files": files}
+    own = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return (json.dumps(content | {"sha256": own}, indent=1) + "\n").encode()
 
 
 def _sha256(path: Path) -> str:

@@ -1,10 +1,11 @@
-"""The command line: ``grpo`` train, eval, check, plan, launch slurm, reward test, sandbox serve, doctor.
+"""The command line: ``grpo`` train, eval, replay, check, plan, checkpoint, launch, reward, sandbox, doctor.
 
 Exit codes: 0 done, 1 the run cannot go on, 2 something for the user to mend, 130 interrupted. torch and vLLM are
 imported inside the commands that need them, after the recipe has been checked.
 """
 
 import json
+import random
 import shlex
 import traceback
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ launch_app = typer.Typer(help="Job scripts that start a run on several nodes.", 
 app.add_typer(launch_app, name="launch")
 sandbox_app = typer.Typer(help="The sandbox for programs that a model wrote.", no_args_is_help=True)
 app.add_typer(sandbox_app, name="sandbox")
+
+checkpoint_app = typer.Typer(help="Checkpoints.", no_args_is_help=True)
+app.add_typer(checkpoint_app, name="checkpoint")
 
 RecipeArgument = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe file, such as recipes/quickstart.yaml")
@@ -80,6 +84,41 @@ def evaluate(
             typer.echo(json.dumps(evaluation.to_json()))
         else:
             show_evaluation(evaluation, target)
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    steps: Annotated[list[int] | None, typer.Option("--step", help="A step to run again; may be repeated.")] = None,
+    verify: Annotated[int, typer.Option("--verify", min=0, help="So many steps besides, at random.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Check a run's files against its hash chain, run steps of it again, and compare bit by bit."""
+    with reported(debug=debug, interrupted="The run is as it was."):
+        from grpo import replay as replaying
+
+        recorded = replaying.read_recorded(run)
+        typer.echo(f"{run}: its files hold what its {len(recorded)} steps wrote")
+        chosen = sorted({*(steps or []), *random.sample(sorted(recorded), min(verify, len(recorded)))})
+        replaying.replay(run, chosen, typer.echo)
+        if chosen:
+            typer.echo(f"{len(chosen)} of {len(chosen)} steps, run again, are what the run recorded")
+
+
+@checkpoint_app.command("verify")
+def checkpoint_verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint, or the folder of a run.")],
+    debug: Debug = False,
+) -> None:
+    """Compare every byte of a checkpoint, or of all of a run's, with its manifest; exit code 1 if one is damaged."""
+    with reported(debug=debug, interrupted="Not all was read."):
+        from grpo.checkpoint import verify
+
+        faults = dict(verify(folder))
+        for path, fault in faults.items():
+            typer.echo(f"{'damaged' if fault else 'whole  '}  {path}{f': {fault}' if fault else ''}")
+        if any(faults.values()):
+            raise typer.Exit(1)
 
 
 @app.command()

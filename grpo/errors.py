@@ -12,7 +12,8 @@
         ├── EngineError                the engine refused or lost a request
         ├── LearnerError               one of the learner's processes failed, or was not heard of in time
         ├── NonFiniteError             a loss or gradient is not a number
-        └── CheckpointError            a checkpoint could not be written or read
+        ├── CheckpointError            a checkpoint could not be written or read
+        └── ReplayError                a run is not what its hash chain says, or a step, run again, is not
 
 A message says which key or file, the value found, what is allowed, and the fix.
 """
@@ -78,3 +79,7 @@ class NonFiniteError(RunError):
 
 class CheckpointError(RunError):
     pass
+
+
+class ReplayError(RunError):
+    """A finished run's files were altered, or a step of it, run again, did something else."""

@@ -34,7 +34,7 @@ from grpo.engine.tool_engine import ToolEngine
 from grpo.errors import UserError
 from grpo.evaluate import Evaluation, evaluate
 from grpo.learner import Learner
-from grpo.learner.mesh import ALONE
+from grpo.learner.mesh import ALONE, Mesh
 from grpo.learner.team import Membership, follow, join
 from grpo.metrics import JsonlSink, Metrics, Sink, WandbSink
 from grpo.model_shape import read_shape
@@ -61,16 +61,32 @@ def train(recipe: Recipe, *, resume: bool) -> Evaluation | None:
         UserError: something to mend in the recipe, its data or this machine; no run folder is left behind.
         RunError: the run cannot go on; ``--resume`` goes on from its last checkpoint.
     """
+    mesh = _joined(recipe)
+    if mesh is not None and mesh.rank > 0:
+        follow(recipe, mesh)
+        return None
+    with run_of(recipe, resume=resume, mesh=mesh) as trainer:
+        with _first_interrupt_stops(trainer):
+            after = trainer.train()
+        before = trainer.progress.before
+        trainer.console.summary(Evaluation.from_json(before) if before else None, after, trainer.folder.path)
+    return after
+
+
+def _joined(recipe: Recipe) -> Mesh | None:
+    """The learner's mesh where a launcher started this process; the others wait there, so it is joined first of all."""
     check_devices(recipe)
     shape = read_shape(recipe.model)
     check_parallel(recipe, shape)
     if shape is not None:
         check_window(recipe, shape)
     launched = Membership.from_launcher()
-    mesh = None if launched is None else join(recipe, launched, device=device_of(recipe))  # others wait: first of all
-    if mesh is not None and mesh.rank > 0:
-        follow(recipe, mesh)
-        return None
+    return None if launched is None else join(recipe, launched, device=device_of(recipe))
+
+
+@contextlib.contextmanager
+def run_of(recipe: Recipe, *, resume: bool, mesh: Mesh | None = None) -> Iterator[Trainer]:
+    """A run's trainer, ready for its next step, with all that it needs; taken down at the end."""
     with contextlib.ExitStack() as stack:
         prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
         scorer = _scorer(recipe, prompts)
@@ -96,11 +112,7 @@ def train(recipe: Recipe, *, resume: bool) -> Evaluation | None:
             trainer.restore(checkpoint)
         elif resume:
             folder.truncate({})
-        with _first_interrupt_stops(trainer):
-            after = trainer.train()
-        before = trainer.progress.before
-        console.summary(Evaluation.from_json(before) if before else None, after, folder.path)
-    return after
+        yield trainer
 
 
 def evaluate_model(target: str, recipe: Recipe) -> Evaluation:

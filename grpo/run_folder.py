@@ -1,4 +1,4 @@
-"""The run folder: the resolved recipe and four append-only files, readable at every instant.
+"""The run folder: the resolved recipe and five append-only files, readable at every instant.
 
     runs/quickstart/
       recipe.yaml         the resolved recipe
@@ -6,6 +6,7 @@
       transcripts.jsonl   sampled answers with their verdicts
       ledger.jsonl        one line per group: how it ended
       evaluations.jsonl   held-out results
+      chain.jsonl         one line per step: hashes of all that it did (see chain.py)
       checkpoints/        see checkpoint.py
       logs/               what engines and learner ranks in processes of their own wrote
 
@@ -20,16 +21,30 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from grpo.errors import CheckpointError, RunError, UserError
 
 RECIPE = "recipe.yaml"
-FILES = ("metrics", "transcripts", "ledger", "evaluations")
+FILES = ("metrics", "transcripts", "ledger", "evaluations", "chain")
 
 # Valid inside a JSON string, yet `str.splitlines` breaks at the first three, and lone surrogates have no UTF-8.
 _UNSAFE = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
+
+
+_LONGEST_LINE = 1 << 16  # bytes, of the files whose last line is read
+
+
+def to_line(record: object) -> bytes:
+    """One line of JSON. Numpy values become plain ones; NaN and infinities become null.
+
+    Raises:
+        TypeError: a value has no JSON form.
+    """
+    text = json.dumps(_plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode() + b"\n"
 
 
 class JsonLines:
@@ -53,8 +68,7 @@ class JsonLines:
             RunError: the disk is full or the file cannot be written; the file then ends in a whole line.
             TypeError: a value has no JSON form.
         """
-        text = json.dumps(_plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        line = _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode() + b"\n"
+        line = to_line(record)
         start = self.position()
         try:
             while line:  # a nearly full disk takes a part and refuses the rest
@@ -69,6 +83,17 @@ class JsonLines:
     def position(self) -> int:
         """The file's length in bytes."""
         return os.fstat(self._fd).st_size
+
+    def read(self, start: int, end: int) -> bytes:
+        """Its bytes from ``start`` to ``end``."""
+        return os.pread(self._fd, end - start, start)
+
+    def last(self) -> dict[str, Any] | None:
+        """The record of its last line; None while it is empty."""
+        end = self.position()
+        tail = self.read(max(0, end - _LONGEST_LINE), end).splitlines()
+        record: dict[str, Any] | None = json.loads(tail[-1]) if tail else None
+        return record
 
     def num_lines(self) -> int:
         return self.path.read_bytes().count(b"\n")
@@ -123,7 +148,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"output_dir '{path}' cannot be made: {error.strerror}. Set another output_dir") from error
-        self.metrics, self.transcripts, self.ledger, self.evaluations = (
+        self.metrics, self.transcripts, self.ledger, self.evaluations, self.chain = (
             JsonLines(path / f"{name}.jsonl") for name in FILES
         )
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from grpo.advantages import ready_group, teaches, to_samples, with_advantages
 from grpo.buffer import Buffer, RejectReason
+from grpo.chain import COVERED, Chain, Record, sampled
 from grpo.checkpoint import CheckpointStore, load_state, save_state
 from grpo.console import Console
 from grpo.datatypes import Group, ReadyGroup, Sample
@@ -69,6 +70,8 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
     stop_requested: bool = False  # set from outside: finish the step, save, raise KeyboardInterrupt
     _values: dict[str, float] = field(default_factory=dict)  # what the current step will log
+    _done: Record = field(default_factory=dict)  # what the current step will chain
+    _published: bool = False  # whether the engine has been given this trainer's weights
     _failures: FailureWatch = field(default_factory=FailureWatch)
 
     def train(self) -> Evaluation:
@@ -82,11 +85,7 @@ class Trainer:
         if self.progress.before is None:
             self.progress.before = self._evaluate().to_json()
         while self.buffer.step < self.recipe.max_steps:
-            started = time.perf_counter()
-            groups = self._collect()
-            self._learn(groups)
-            self._publish()
-            self._log_step(time.perf_counter() - started)
+            self._step()
             if self._due(self.recipe.evaluation.every):
                 self._evaluate()
             if self._due(self.recipe.checkpoint.every) or self.stop_requested:
@@ -94,6 +93,20 @@ class Trainer:
             if self.stop_requested:
                 raise KeyboardInterrupt
         return self._finish()
+
+    def replay(self, until: int) -> None:
+        """Run the steps up to this one once more, from where the trainer stands: no evaluation, no checkpoint."""
+        if not self._published:
+            self._publish()
+        while self.buffer.step < until:
+            self._step()
+
+    def _step(self) -> None:
+        started = time.perf_counter()
+        groups = self._collect()
+        self._learn(groups)
+        self._publish()
+        self._log_step(time.perf_counter() - started)
 
     def _finish(self) -> Evaluation:
         """The last evaluation and checkpoint, each unless the last step has brought it already."""
@@ -109,20 +122,21 @@ class Trainer:
 
     def _collect(self) -> tuple[ReadyGroup, ...]:
         """Sample what admission allows until the groups that this step learns from are there."""
-        sampled: list[Group] = []
+        groups: list[Group] = []
         taken = None
         while taken is None:
-            sampled += self._sample(self.buffer.admissible())
+            groups += self._sample(self.buffer.admissible())
             refills = self.buffer.num_refills
             taken = self.buffer.take()
         cap_reached = len(taken) < self.buffer.groups_per_step
-        self._check_scored(sampled)
-        self._values |= sampling_metrics(sampled) | self.take_side_metrics()
+        self._check_scored(groups)
+        self._values |= sampling_metrics(groups) | self.take_side_metrics()
         self._add("time/sample_s", -self._values["time/score_s"])
-        num_tokens = sum(member.completion.num_tokens for group in sampled for member in group.members)
+        num_tokens = sum(member.completion.num_tokens for group in groups for member in group.members)
         self._values["tokens_per_second/engine"] = num_tokens / self._values["time/sample_s"]
         self._values |= {"refills": refills, "refill_cap_reached": float(cap_reached), "groups/trained": len(taken)}
-        self._values["groups/rejected"] = self._record(sampled)
+        self._values["groups/rejected"] = self._record(groups)
+        self._done |= sampled(groups)
         if cap_reached:
             self._count_short_step(len(taken))
         return taken
@@ -198,6 +212,7 @@ class Trainer:
         seconds = time.perf_counter() - started
         self.progress.num_tokens += stats.num_tokens
         self._values |= learning_metrics(samples, stats, self.progress.version)
+        self._done |= {"loss": stats.loss, "grad_norm": stats.grad_norm}
         self._alarm(self._values["sampling/sampling_logp_difference/p99"])
         self._values |= {"time/learn_s": seconds, "tokens_per_second/learner": stats.num_tokens / seconds}
 
@@ -205,8 +220,9 @@ class Trainer:
         """Send the weights as the next version and prove their arrival; once at the start, as the current one."""
         version = self.buffer.step
         publication = self.publisher.publish(version)
-        self.progress.version = version
+        self.progress.version, self._published = version, True
         self._values |= publish_metrics(publication)
+        self._done["weights"] = publication.weights
 
     def _evaluate(self) -> Evaluation:
         started = time.perf_counter()
@@ -217,6 +233,10 @@ class Trainer:
         self.folder.evaluations.append({"step": self.buffer.step, **record})
         self.progress.latest, self.progress.latest_step = record, self.buffer.step
         return evaluation
+
+    @property
+    def _chain(self) -> Chain:
+        return Chain(self.folder.chain, {name: getattr(self.folder, name) for name in COVERED})
 
     @property
     def _weights(self) -> dict[str, float]:
@@ -232,7 +252,8 @@ class Trainer:
             "memory/peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
         self.metrics.log(self.buffer.step, self._values)
-        self._values = {}
+        self._chain.append(self.buffer.step, self._done, self._values)
+        self._values, self._done = {}, {}
 
     def _record(self, sampled: Sequence[Group]) -> int:
         """Write the ledger and a few transcripts; returns how many groups were rejected."""

@@ -69,6 +69,7 @@ class Publication:
     version: int
     num_tensors: int
     num_bytes: int
+    weights: str  # one hash (XXH3, 128 bits) of all tensors' names and hashes
     probe_difference: float  # nats, the largest over the probe's tokens (per nat of size above one); bf16: the mean
     near_tie: bool  # the first probe was set aside, and the others agreed
     seconds: float
@@ -157,6 +158,7 @@ class Publisher:
             version=version,
             num_tensors=len(sent),
             num_bytes=num_bytes,
+            weights=xxhash.xxh3_128("".join(f"{name} {sent[name]}\n" for name in sorted(sent)).encode()).hexdigest(),
             probe_difference=max(difference for difference, _ in proofs),
             near_tie=any(near_tie for _, near_tie in proofs),
             seconds=time.perf_counter() - started,

@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "scoring": COMMON | {"judge", "rewards"},
     "console": COMMON,
     "run_folder": COMMON,
+    "chain": COMMON | {"run_folder"},
     "checkpoint": COMMON | {"buckets"},
     "score_difference": set(),
     "weights": COMMON | {"score_difference"},
@@ -67,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "run_state": COMMON | {"buffer", "learner"},
     "trainer": COMMON
     | {"rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "advantages"}
-    | {"failure_watch", "step_metrics", "transcripts", "run_state", "run_folder", "console"},
+    | {"failure_watch", "chain", "step_metrics", "transcripts", "run_state", "run_folder", "console"},
     # the way in
     "launch": COMMON
     | {"trainer", "rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "engine", "prompts", "data"}
@@ -77,9 +78,10 @@ ALLOWED: dict[str, set[str]] = {
     "crew": COMMON | {"learner", "processes"},
     "check": COMMON
     | {"objective", "memory", "model_shape", "parallel_sizes", "plan", "scoring", "generators", "sources"},
+    "replay": COMMON | {"launch", "chain", "checkpoint", "run_folder"},
     "reward_trial": COMMON | {"scoring", "rewards"},
     "doctor": {"rewards"},
-    "cli": COMMON | {"launch", "check", "plan", "slurm", "reward_trial", "doctor", "rewards"},
+    "cli": COMMON | {"launch", "replay", "checkpoint", "check", "plan", "slurm", "reward_trial", "doctor", "rewards"},
     # of its own
     "rewards": set(),
     "__init__": set(),

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from grpo.checkpoint import CheckpointStore, find_fault, load_state, newest_complete, save_state
-from grpo.errors import CheckpointError
+from grpo.checkpoint import CheckpointStore, find_fault, load_state, newest_complete, save_state, verify
+from grpo.errors import CheckpointError, UserError
 
 
 def write_model(folder: Path, content: str = "weights") -> None:
@@ -391,6 +391,33 @@ def test_a_real_optimizer_goes_on_as_if_never_stopped(store):
 
 def test_find_fault_names_nothing_for_a_whole_one(store):
     assert find_fault(store.save(1, write_model)) is None
+
+
+def test_every_flipped_byte_and_every_truncation_is_recognized_and_none_is_loaded(store):
+    whole, path = store.save(1, write_model), store.save(2, write_model)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    generator = random.Random(0)
+    for number in range(200):
+        file = files[number % len(files)]
+        content = file.read_bytes()
+        at = generator.randrange(len(content))
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << generator.randrange(8)
+        file.write_bytes(content[:at] if number % 5 == 0 else damaged)
+        assert find_fault(path) is not None, (file.name, at)
+        assert store.latest() == whole
+        file.write_bytes(content)
+        assert find_fault(path) is None
+
+
+def test_verify_tells_of_every_checkpoint_of_a_run_or_of_one(store):
+    whole, damaged = store.save(1, write_model), store.save(2, write_model)
+    flip(damaged / "model.safetensors")
+    run = store.folder.parent
+    assert [(path, fault is None) for path, fault in verify(run)] == [(whole, True), (damaged, False)]
+    assert list(verify(whole)) == [(whole, None)]
+    with pytest.raises(UserError, match="is no checkpoint and holds none"):
+        list(verify(whole / "trainer_state"))
 
 
 def test_importing_checkpoint_imports_no_torch():

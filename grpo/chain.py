@@ -1,0 +1,141 @@
+"""The hash chain: one record a step of all that the step did, each with the hash of the record before it.
+
+    {"step": 12, "problems": ..., "answers": ..., "verdicts": ..., "loss": ..., "grad_norm": ..., "weights": ...,
+     "metrics": ..., "transcripts": ..., "ledger": ..., "positions": {...}, "previous": ..., "hash": ...}
+
+Nobody can change a line of a finished run without a field of some step disagreeing, and whoever runs a step again
+(``grpo replay``) compares field by field. Hashes are SHA-256, in hexadecimal.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grpo.datatypes import Group
+from grpo.errors import ReplayError
+from grpo.metrics import is_timing
+from grpo.run_folder import JsonLines, to_line
+
+# in the order in which a step comes to them: the first that differs is where two runs parted
+FIELDS = ("problems", "answers", "verdicts", "loss", "grad_norm", "weights", "metrics", "transcripts", "ledger")
+COVERED = ("transcripts", "ledger")  # files of the run folder of which a record covers what the step wrote
+
+Record = dict[str, Any]
+
+
+def sampled(groups: Sequence[Group]) -> Record:
+    """What a step's sampling did, in its order: which problems as tokens, which answers, which verdicts."""
+    problems, answers, verdicts = (hashlib.sha256() for _ in range(3))
+    for group in groups:
+        problems.update(_bytes([group.prompt.group_id, *group.prompt.token_ids]))
+        for member in group.members:
+            completion = member.completion
+            answers.update(_bytes([completion.sample_index, completion.version, completion.finish_reason]))
+            answers.update(completion.token_ids.tobytes() + completion.behavior_logprobs.tobytes())
+            verdicts.update(_bytes([member.reward, {n: [v.status, v.score] for n, v in member.verdicts.items()}]))
+    return {"problems": problems.hexdigest(), "answers": answers.hexdigest(), "verdicts": verdicts.hexdigest()}
+
+
+class Chain:
+    """Writes the chain of a run into its ``chain.jsonl``, going on from the record that the file ends with.
+
+    Args:
+        file: the chain's own.
+        covered: the files of ``COVERED``, by name.
+    """
+
+    def __init__(self, file: JsonLines, covered: Mapping[str, JsonLines]) -> None:
+        self._file, self._covered = file, covered
+
+    def append(self, step: int, done: Record, metrics: Mapping[str, float]) -> None:
+        """Record a step, after all else of it has been written.
+
+        Args:
+            done: the fields that the step itself knows (``sampled``, loss, gradient norm, weights).
+            metrics: as logged; timings are left out.
+        """
+        last = self._file.last()
+        before = {} if last is None else last["positions"]
+        positions = {name: file.position() for name, file in self._covered.items()}
+        written = {
+            name: _sha256(file.read(before.get(name, 0), positions[name])) for name, file in self._covered.items()
+        }
+        untimed = {name: value for name, value in sorted(metrics.items()) if not is_timing(name)}
+        fields = done | {"metrics": _sha256(_bytes(untimed))} | written
+        record: Record = {"step": step, **{name: fields.get(name) for name in FIELDS}, "positions": positions}
+        record["previous"] = "" if last is None else last["hash"]
+        self._file.append(record | {"hash": _sha256(_bytes(record))})
+
+
+def read_chain(run: Path) -> dict[int, Record]:
+    """The records of a finished run by step, each checked against the one before and against the run's files.
+
+    Raises:
+        ReplayError: there is no chain, or it names the first step and field that do not hold.
+    """
+    path = run / "chain.jsonl"
+    if not path.is_file() or not path.stat().st_size:
+        raise ReplayError(f"{run} has no chain.jsonl: it is no run, has not finished a step, or is an older version's")
+    contents = {name: (run / f"{name}.jsonl").read_bytes() for name in COVERED}
+    metrics = _metrics_by_step(run)
+    records: dict[int, Record] = {}
+    previous, before = "", dict.fromkeys(COVERED, 0)
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        record = _parsed(line, path, number)
+        step, after = record["step"], record["positions"]
+        found: Record = {name: _sha256(contents[name][before[name] : after[name]]) for name in COVERED}
+        found |= {"metrics": metrics.get(step), "previous": previous}
+        found["hash"] = _sha256(_bytes({name: value for name, value in record.items() if name != "hash"}))
+        for name, value in found.items():
+            if record.get(name) != value:
+                raise ReplayError(_altered(run, step, name))
+        records[step], previous, before = record, record["hash"], after
+    return records
+
+
+def difference(recorded: Record, replayed: Record) -> str | None:
+    """The first field in which two records of a step differ, or None."""
+    return next((name for name in (*FIELDS, "hash") if recorded.get(name) != replayed.get(name)), None)
+
+
+def _altered(run: Path, step: int, field: str) -> str:
+    files = {"metrics": "metrics.jsonl", "transcripts": "transcripts.jsonl", "ledger": "ledger.jsonl"}
+    what = (
+        f"{run / files[field]} does not hold what the step wrote" if field in files else "the chain itself is altered"
+    )
+    return f"step {step}, field '{field}': {what}"
+
+
+def _metrics_by_step(run: Path) -> dict[int, str]:
+    """The hash of each training step's metrics, timings left out."""
+    hashes = {}
+    for line in (run / "metrics.jsonl").read_bytes().splitlines():
+        values = json.loads(line)
+        if "step_time" in values:
+            untimed = {name: value for name, value in sorted(values.items()) if not is_timing(name) and name != "step"}
+            hashes[values["step"]] = _sha256(_bytes(untimed))
+    return hashes
+
+
+def _parsed(line: bytes, path: Path, number: int) -> Record:
+    try:
+        record: Record = json.loads(line)
+        complete = record.keys() >= {"step", "positions", "previous", "hash"} and record["positions"].keys() >= {
+            *COVERED
+        }
+    except (ValueError, AttributeError, TypeError):
+        complete = False
+    if not complete:
+        raise ReplayError(f"{path}, line {number}: no record of a step")
+    return record
+
+
+def _bytes(value: object) -> bytes:
+    """One text for one value; what metrics.jsonl gives back has the same."""
+    return to_line(value)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
