@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 else:
     Tensors = Iterator
 
+FloatArray = npt.NDArray[np.float32]
 ROUTER_TIE = 1e-5  # of a probability: rounding moves router probabilities by about 1e-6
 BF16_MARGIN = 3.0  # in bf16 the mean may be this many times what it was before training: rounding grows with use
 BF16_FLOOR, BF16_CEILING = 0.05, 0.2  # nats, the mean; experts or a head left behind showed as 0.29 and more
@@ -71,7 +72,7 @@ class Publication:
     num_bytes: int
     weights: str  # one hash (XXH3, 128 bits) of all tensors' names and hashes
     probe_difference: float  # nats, the largest over the probe's tokens (per nat of size above one); bf16: the mean
-    near_tie: bool  # the first probe was set aside, and the others agreed
+    near_tie: bool  # the probe whose turn it was was set aside, and the others agreed
     seconds: float
 
 
@@ -82,7 +83,7 @@ class Learner(Protocol):
         """Every tensor of the checkpoint by its checkpoint name, a tied head included."""
         ...
 
-    def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+    def score(self, token_ids: Sequence[int]) -> FloatArray:
         """Log-probabilities at temperature 1 of tokens 1..L-1; shape (L-1,)."""
         ...
 
@@ -99,7 +100,7 @@ class Engine(Protocol):
 
     def load(self, tensors: Tensors, version: int) -> Receipt: ...
 
-    def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]: ...
+    def score(self, token_ids: Sequence[int]) -> FloatArray: ...
 
 
 def fingerprint(tensor: "torch.Tensor") -> str:
@@ -115,9 +116,9 @@ class Publisher:
     """Sends the learner's weights to the engine, one version after another, and proves each arrival.
 
     Args:
-        probes: texts as tokens. The first is scored after every publish. Where it fails, the others are the second
-            opinion if, and only if, the learner's router was within rounding of choosing other experts for some
-            token of the first: then two correct implementations may choose differently. All others must agree.
+        probes: texts as tokens, which take turns: one is scored after every publish. Where it fails, the others are
+            the second opinion if, and only if, the learner's router was within rounding of choosing other experts for
+            some token of it: then two correct implementations may choose differently. All others must agree.
         exact: both sides compute in fp32, so every token of a probe must agree to 1e-4 nats, of its own size where
             that is more than one nat. Otherwise the mean over the probe counts, and its tolerance comes from the
             same probe before training, when both sides hold the checkpoint as loaded.
@@ -137,23 +138,28 @@ class Publisher:
             PublishError: the two sides do not hold the same weights.
         """
         started = time.perf_counter()
+        probe = self._probes[version % len(self._probes)]
         hashed: dict[str, Future[str]] = {}
         num_bytes = 0
+        scored: list[Future[FloatArray]] = []
 
         def recorded() -> Iterator[tuple[str, "torch.Tensor"]]:
             nonlocal num_bytes
             for name, tensor in self._learner.named_tensors():
-                hashed[name] = hashing.submit(fingerprint, tensor)
+                hashed[name] = beside.submit(fingerprint, tensor)
                 num_bytes += tensor.nbytes
                 yield name, tensor
+            if hasattr(self._engine, "replicas"):  # other processes load now, and this one would wait for them
+                scored.append(beside.submit(self._learner.score, probe))
 
-        with ThreadPoolExecutor(1) as hashing:  # while the engine takes them
+        with ThreadPoolExecutor(1) as beside:  # while the engine takes them
             receipt = self._engine.load(recorded(), version)
         sent = {name: future.result() for name, future in hashed.items()}
         if not sent:  # the engine never asked: what should have arrived is still ours to name
             sent = {name: fingerprint(tensor) for name, tensor in self._learner.named_tensors()}
         self._check_receipt(receipt, sent, version)
-        proofs = [self._check_probe(replica, receipt, version) for replica in self._replicas()]
+        own_scores = scored[0].result() if scored else self._learner.score(probe)
+        proofs = [self._check_probe(replica, probe, own_scores, receipt) for replica in self._replicas()]
         return Publication(
             version=version,
             num_tensors=len(sent),
@@ -182,14 +188,19 @@ class Publisher:
                 "the engine holds another version", tensor=next(iter(sent)), version_sent=version, version_held=held
             )
 
-    def _check_probe(self, engine: Engine, receipt: Receipt, version: int) -> tuple[float, bool]:
-        """The difference that counted, and whether a near-tie of experts set the first probe aside."""
-        difference = self._probe_difference(engine, self._probes[0])
+    def _check_probe(
+        self, engine: Engine, probe: Sequence[int], own_scores: FloatArray, receipt: Receipt
+    ) -> tuple[float, bool]:
+        """The difference that counted, and whether a near-tie of experts set the probe whose turn it is aside.
+
+        ``own_scores``: the learner's, of that probe.
+        """
+        difference = score_difference(own_scores, engine.score(probe), exact=self._exact)
         if difference <= self.tolerance:
             return difference, False
         others = []
-        if self._learner.router_margin(self._probes[0]) < ROUTER_TIE:
-            others = [self._probe_difference(engine, probe) for probe in self._probes[1:]]
+        if self._learner.router_margin(probe) < ROUTER_TIE:
+            others = [self._probe_difference(engine, other) for other in self._probes if other is not probe]
         if others and all(other <= self.tolerance for other in others):  # a NaN fails too
             return max(others), True
         suspect = next(iter(receipt.repacked), next(iter(receipt.hashes)))
@@ -198,7 +209,8 @@ class Publisher:
             f"{self.tolerance:.3g}): the engine processed a tensor wrongly after loading; first suspect, "
             f"of {len(receipt.repacked)} that it repacks"
         )
-        raise PublishError(message, tensor=suspect, version_sent=version, version_held=engine.version)
+        sent = receipt.version
+        raise PublishError(message, tensor=suspect, version_sent=sent, version_held=engine.version)
 
     def _probe_difference(self, engine: Engine, probe: Sequence[int]) -> float:
         return score_difference(self._learner.score(probe), engine.score(probe), exact=self._exact)

@@ -11,6 +11,7 @@ from grpo.errors import PublishError
 from grpo.weights import BF16_CEILING, BF16_FLOOR, FP32_TOLERANCE, Publisher, Receipt, Tensors, fingerprint
 
 PROBES = [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+FIRSTS_TURN = 3  # the version at which the first of them is scored
 
 
 class Side:
@@ -37,22 +38,59 @@ class Side:
 
 def test_a_difference_on_one_text_at_a_near_tie_of_experts_passes_and_is_counted() -> None:
     publisher = Publisher(Side(), Side({1: 0.3}), PROBES, exact=True)
-    publication = publisher.publish(1)
+    publication = publisher.publish(FIRSTS_TURN)
     assert publication.probe_difference <= FP32_TOLERANCE
     assert publication.near_tie
-    assert not Publisher(Side(), Side(), PROBES, exact=True).publish(1).near_tie
+    assert not Publisher(Side(), Side(), PROBES, exact=True).publish(FIRSTS_TURN).near_tie
+
+
+def test_probes_take_turns() -> None:
+    """An engine wrong on one text alone is found out when its turn has come."""
+    publisher = Publisher(Side(margin=1.0), Side({4: 0.3}), PROBES, exact=True)
+    for version in (2, 3):
+        assert publisher.publish(version).num_tensors == 1
+    with pytest.raises(PublishError, match="probe texts score 0.3"):
+        publisher.publish(4)
+
+
+class Replicas(Side):
+    """Two engines in processes of their own; the second is wrong on the first text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replicas = (Side(), Side({1: 0.3}, margin=1.0))
+
+    def load(self, tensors: Tensors, version: int) -> Receipt:
+        for replica in self.replicas:
+            replica.version = version
+        return super().load(tensors, version)
+
+
+def test_the_learner_scores_once_for_all_replicas_and_each_is_compared() -> None:
+    asked: list[Sequence[int]] = []
+
+    class Learner(Side):
+        def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+            asked.append(token_ids)
+            return super().score(token_ids)
+
+    publisher = Publisher(Learner(margin=1.0), Replicas(), PROBES, exact=True)
+    assert publisher.publish(1).num_tensors == 1
+    assert asked == [PROBES[1]]
+    with pytest.raises(PublishError, match="probe texts score 0.3"):
+        publisher.publish(FIRSTS_TURN)
 
 
 @pytest.mark.parametrize("margin", [1e-4, float("inf")])
 def test_a_difference_on_one_text_without_a_near_tie_stops_the_run(margin: float) -> None:
     with pytest.raises(PublishError, match="probe texts score 0.3"):
-        Publisher(Side(margin=margin), Side({1: 0.3}), PROBES, exact=True).publish(1)
+        Publisher(Side(margin=margin), Side({1: 0.3}), PROBES, exact=True).publish(FIRSTS_TURN)
 
 
 @pytest.mark.parametrize("errors", [{1: 0.3, 4: 0.3}, {1: 0.3, 7: 2e-4}, {1: float("nan"), 4: float("nan")}])
 def test_a_difference_on_a_second_text_stops_the_run(errors: dict[int, float]) -> None:
-    with pytest.raises(PublishError, match=r"tensor weight; version sent 5, version held 5"):
-        Publisher(Side(), Side(errors), PROBES, exact=True).publish(5)
+    with pytest.raises(PublishError, match=r"tensor weight; version sent 6, version held 6"):
+        Publisher(Side(), Side(errors), PROBES, exact=True).publish(6)
 
 
 def test_a_single_probe_has_no_second_opinion() -> None:
