@@ -79,13 +79,7 @@ def _batch(recipe: Recipe) -> Iterator[str]:
         f"{answers:,} answers, at most {answers * rollout.max_completion_length:,} tokens sampled "
         f"({rollout.max_completion_length:,} an answer)"
     )
-    if rollout.max_refill_groups:
-        yield (
-            f"refill: at most {_count(rollout.max_refill_groups, 'group')} that teach nothing replaced "
-            f"a step: up to {rollout.max_refill_groups * rollout.num_generations:,} answers more"
-        )
-    else:
-        yield "refill: none; a group that teaches nothing is not replaced"
+    yield _refill(recipe)
     if rollout.min_pass_rate > 0 or rollout.max_pass_rate < 1:
         yield f"pass rates: groups below {rollout.min_pass_rate:g} or above {rollout.max_pass_rate:g} teach nothing"
     share = answers // algorithm.num_minibatches
@@ -97,7 +91,8 @@ def _batch(recipe: Recipe) -> Iterator[str]:
     yield (
         "staleness: 0, so each step samples, learns and publishes before the next samples"
         if rollout.max_staleness == 0
-        else f"staleness: at most {rollout.max_staleness}, so answers may come from weights that many versions old"
+        else f"staleness: at most {rollout.max_staleness}, so answers may come from weights up to "
+        f"{_count(rollout.max_staleness, 'version')} old"
     )
     if algorithm.updates_per_step > 1:
         yield "off-policy: the updates after the first in a step train on answers from before that step"
@@ -105,6 +100,24 @@ def _batch(recipe: Recipe) -> Iterator[str]:
         f"whole run: {_count(steps, 'step')}, {steps * answers:,} answers to {steps * rollout.problems_per_step:,} "
         f"problems, {_count(steps * algorithm.updates_per_step, 'update')}"
     )
+
+
+def _refill(recipe: Recipe) -> str:
+    """Which groups are replaced: with baseline=batch those that score alike teach, so they are not among them."""
+    rollout = recipe.rollout
+    if not rollout.max_refill_groups:
+        return "refill: none; a group that teaches nothing is not replaced"
+    which = "that teach nothing"
+    if recipe.algorithm.baseline == "batch":
+        narrowed = rollout.min_pass_rate > 0 or rollout.max_pass_rate < 1
+        which = "with fewer than two scored answers" + (" or outside the pass rates" if narrowed else "")
+    text = (
+        f"refill: at most {_count(rollout.max_refill_groups, 'group')} {which} replaced a step: "
+        f"up to {rollout.max_refill_groups * rollout.num_generations:,} answers more"
+    )
+    if recipe.algorithm.baseline == "batch":
+        text += "; groups that score alike do teach, against the step's mean (algorithm.baseline=batch)"
+    return text
 
 
 def _evaluation(recipe: Recipe) -> Iterator[str]:

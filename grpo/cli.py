@@ -51,6 +51,9 @@ def train(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")] = False,
+    allow_change: Annotated[
+        bool, typer.Option("--allow-change", help="Resume though recipe, data or packages have changed; it is said.")
+    ] = False,
     output_dir: Annotated[Path | None, typer.Option("--output-dir", help="The run folder (key output_dir).")] = None,
     debug: Debug = False,
 ) -> None:
@@ -59,11 +62,11 @@ def train(
     if output_dir is not None:
         changes.append(f"output_dir={json.dumps(str(output_dir))}")
     again = shlex.join(["grpo", "train", str(recipe), *changes, "--resume"])
-    with reported(debug=debug, interrupted=f"To go on from the newest checkpoint: {again}"):
+    with reported(debug=debug, interrupted=f"Where a checkpoint was saved, this goes on from it: {again}"):
         resolved = load_recipe(recipe, changes)
         from grpo.launch import train as launch
 
-        launch(resolved, resume=resume)
+        launch(resolved, resume=resume, allow_change=allow_change)
 
 
 @app.command("eval")
@@ -123,7 +126,10 @@ def checkpoint_verify(
 
 @app.command()
 def check(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = False) -> None:
-    """Check a recipe, and say what a run by it does and needs."""
+    """Check a recipe, and say what a run by it does and needs.
+
+    Exit code 0 for a valid recipe, also where it says that a run does not fit: `grpo plan` judges the machine.
+    """
     with reported(debug=debug, interrupted="Nothing was checked."):
         from grpo.check import report
 
@@ -137,27 +143,38 @@ def plan(
     gpus: Annotated[str, typer.Option("--gpus", help="Such as 8xH100 or 2x24GB; cpu: this machine.")] = "cpu",
     debug: Debug = False,
 ) -> None:
-    """Say what memory a recipe needs on given GPUs, part by part, and what to change where it does not fit."""
-    with reported(debug=debug, interrupted="Nothing was planned."):
-        from grpo.plan import report
+    """Say what memory a recipe needs on given GPUs, part by part, and what to change where it does not fit.
 
-        typer.echo(report(load_recipe(recipe, overrides or []), gpus))
+    Exit code 2 where it does not fit on the GPUs named; 0 where it does.
+    """
+    with reported(debug=debug, interrupted="Nothing was planned."):
+        from grpo.plan import plan_of
+
+        planned = plan_of(load_recipe(recipe, overrides or []), gpus)
+        typer.echo(planned.text)
+        if not planned.fits:
+            raise typer.Exit(2)
 
 
 @launch_app.command("slurm")
 def launch_slurm(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    nodes: Annotated[int, typer.Option("--nodes")] = 1,
-    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node")] = 8,
+    nodes: Annotated[int, typer.Option("--nodes", help="Each runs as many learner processes.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", help="The job books them all.")] = 8,
     time: Annotated[str, typer.Option("--time", help="The job's limit: HH:MM:SS or D-HH:MM:SS.")] = "24:00:00",
     save_s: Annotated[int, typer.Option("--save-s", help="Seconds before it at which the run saves.")] = 600,
-    partition: Annotated[str | None, typer.Option("--partition")] = None,
+    partition: Annotated[
+        str | None, typer.Option("--partition", help="Of the cluster; absent: the cluster's own choice.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Print a job script for sbatch that trains a recipe on several nodes, and resumes when it is started again."""
+    """Print a job script for sbatch that trains a recipe on several nodes, and resumes when it is started again.
+
+    Submit it with the environment active that grpo is installed in. GPUs that would stay idle are named on stderr.
+    """
     with reported(debug=debug, interrupted="No script was made."):
-        from grpo.slurm import job_script
+        from grpo.slurm import idle_note, job_script
 
         changes = list(overrides or [])
         resolved = load_recipe(recipe, changes)
@@ -173,6 +190,9 @@ def launch_slurm(
                 partition=partition,
             )
         )
+        note = idle_note(resolved, nodes=nodes, gpus_per_node=gpus_per_node)
+        if note is not None:
+            typer.echo(note, err=True)
 
 
 @reward_app.command("test")

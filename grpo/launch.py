@@ -5,6 +5,7 @@ import functools
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,17 +46,22 @@ from grpo.recipe import Recipe, check_resumable, parse_recipe, to_yaml
 from grpo.rollout import Rollout
 from grpo.run_folder import RECIPE, RunFolder
 from grpo.scoring import Scorer
+from grpo.surroundings import surroundings
 from grpo.trainer import Trainer
 from grpo.weights import Publisher
 
-NUM_PROBES, PROBE_TOKENS = 3, 128
+NUM_PROBES, PROBE_TOKENS = 6, 64
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last: a job script's, which no launcher acts upon
 
 transformers.utils.logging.disable_progress_bar()  # loading and saving are told in the run's own words
 
 
-def train(recipe: Recipe, *, resume: bool) -> Evaluation | None:
+def train(recipe: Recipe, *, resume: bool, allow_change: bool = False) -> Evaluation | None:
     """Run a recipe to its end; returns the evaluation after training, in the first of a launcher's processes.
+
+    Args:
+        resume: go on from the newest whole checkpoint of ``output_dir``, if there is one.
+        allow_change: go on though recipe, data or packages are others than when the run was begun; it is said.
 
     Raises:
         UserError: something to mend in the recipe, its data or this machine; no run folder is left behind.
@@ -65,7 +71,7 @@ def train(recipe: Recipe, *, resume: bool) -> Evaluation | None:
     if mesh is not None and mesh.rank > 0:
         follow(recipe, mesh)
         return None
-    with run_of(recipe, resume=resume, mesh=mesh) as trainer:
+    with run_of(recipe, resume=resume, allow_change=allow_change, mesh=mesh) as trainer:
         with _first_interrupt_stops(trainer):
             after = trainer.train()
         before = trainer.progress.before
@@ -85,8 +91,9 @@ def _joined(recipe: Recipe) -> Mesh | None:
 
 
 @contextlib.contextmanager
-def run_of(recipe: Recipe, *, resume: bool, mesh: Mesh | None = None) -> Iterator[Trainer]:
+def run_of(recipe: Recipe, *, resume: bool, allow_change: bool = False, mesh: Mesh | None = None) -> Iterator[Trainer]:
     """A run's trainer, ready for its next step, with all that it needs; taken down at the end."""
+    started_at = time.monotonic()
     with contextlib.ExitStack() as stack:
         prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
         scorer = _scorer(recipe, prompts)
@@ -96,8 +103,10 @@ def run_of(recipe: Recipe, *, resume: bool, mesh: Mesh | None = None) -> Iterato
         folder = stack.enter_context(_run_folder(recipe, resume))
         checkpoints = CheckpointStore(folder.checkpoints, keep=recipe.checkpoint.keep)
         checkpoint = checkpoints.latest() if resume else None
+        changes: list[str] = []
         if checkpoint is not None:
-            check_resumable(parse_recipe((folder.path / RECIPE).read_text(encoding="utf-8")), recipe)
+            before = parse_recipe((folder.path / RECIPE).read_text(encoding="utf-8"))
+            changes = check_resumable(before, recipe, allow_change=allow_change)
         folder.write_recipe(to_yaml(recipe))
         parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
         console = Console(recipe.max_steps, first_step=_step_of(checkpoint))
@@ -106,12 +115,15 @@ def run_of(recipe: Recipe, *, resume: bool, mesh: Mesh | None = None) -> Iterato
         source, module = origin_of(recipe, checkpoint).path, learner.policy.model
         engine = stack.enter_context(engine_of(recipe, prompts, source, module, logs=folder.logs, report=console.say))
         _say_start(console, recipe, dataset, checkpoints, checkpoint, resume)
+        for change in changes:
+            console.say(f"allowed: {change}")
         trainer = parts.trainer(learner, engine, folder, checkpoints, console)
         stack.callback(trainer.metrics.close)
         if checkpoint is not None:
-            trainer.restore(checkpoint)
+            trainer.restore(checkpoint, allow_change=allow_change)
         elif resume:
             folder.truncate({})
+        trainer.started_at = started_at
         yield trainer
 
 
@@ -194,6 +206,7 @@ class _Parts:
             checkpoints=checkpoints,
             metrics=Metrics(sinks),
             console=console,
+            surroundings=surroundings(self.dataset),
         )
 
     def save_model(self, learner: Learner, path: Path) -> None:
@@ -326,6 +339,8 @@ def _say_start(
         console.say(f"checkpoint passed over: {damage}")
     if resume:
         console.say(f"resuming from {checkpoint}" if checkpoint else "no checkpoint to resume from: starting anew")
+    if _step_of(checkpoint) >= recipe.max_steps:
+        console.say(f"the run has all of its {recipe.max_steps} steps: nothing is left to do")
     if dataset.num_excluded:
         console.say(f"{dataset.num_excluded} rows of the data left out: {'; '.join(dataset.excluded)}")
     if dataset.num_duplicates:

@@ -1,11 +1,17 @@
-"""Whether the sizes under ``parallel`` and ``rollout`` divide the model and use the GPUs. Imports no torch."""
+"""Whether the sizes under ``parallel`` and ``rollout`` divide the model and use the GPUs. Imports no torch.
 
+A node's launcher starts as many learner processes as every other's, each on a GPU of its own; the first of all starts
+the engines, on the GPUs of its node that are left. So engines' GPUs leave as many idle on each of the other nodes.
+"""
+
+import math
 from collections.abc import Iterator
 
 from grpo.errors import RecipeError
 from grpo.model_shape import EXACT, ModelShape
-from grpo.recipe import Recipe
+from grpo.recipe import Recipe, with_overrides
 
+GPUS_PER_NODE = 8  # where nobody says otherwise
 ENGINES_OWN_SHARE = 0.9  # of the memory of GPUs that engines have to themselves
 DIMENSIONS = ("replicate", "shard", "tensor", "context", "pipeline")  # whose product is the number of processes
 
@@ -16,25 +22,88 @@ def learner_sizes(recipe: Recipe) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size > 1}
 
 
-def proposals(num_gpus: int) -> Iterator[tuple[str, ...]]:
-    """Overrides that use ``num_gpus`` GPUs of one node, those first that cost least: engines on a quarter of them.
+def is_one_process(recipe: Recipe) -> bool:
+    """Learner and engine share the one process, so that the recipe says nothing about several GPUs."""
+    rollout = recipe.rollout
+    alone = recipe.parallel.num_processes == 1 and rollout.num_engines == 0 and rollout.tensor_parallel == 1
+    return alone and not rollout.servers
+
+
+def engine_gpus(recipe: Recipe) -> int:
+    return recipe.rollout.num_engines * recipe.rollout.tensor_parallel
+
+
+def gpus_used(recipe: Recipe) -> int:
+    """What the sizes make up, whatever ``num_gpus`` is."""
+    return recipe.parallel.num_processes + engine_gpus(recipe)
+
+
+def most_learners(num_gpus: int, engines: int, *, multiple: int = 1, gpus_per_node: int = GPUS_PER_NODE) -> int:
+    """The most learner processes that go beside the engines' GPUs on ``num_gpus`` GPUs; 0 where none do.
+
+    Args:
+        multiple: of which their number must be one.
+
+    >>> most_learners(16, engines=2)  # six on each of two nodes, and the engines' two on the first
+    12
+    """
+    nodes = math.ceil(num_gpus / gpus_per_node)
+    room = min(nodes * (gpus_per_node - engines), num_gpus - engines)
+    step = math.lcm(nodes, multiple)
+    return max(0, room // step) * step
+
+
+def fewest_nodes(recipe: Recipe, gpus_per_node: int = GPUS_PER_NODE) -> int | None:
+    """The smallest number of nodes that holds a run; None where none does."""
+    learners, beside = recipe.parallel.num_processes, gpus_per_node - engine_gpus(recipe)
+    return next((n for n in range(1, learners + 1) if learners % n == 0 and learners // n <= beside), None)
+
+
+def sizes_on(recipe: Recipe, num_gpus: int, gpus_per_node: int = GPUS_PER_NODE) -> tuple[str, ...]:
+    """Overrides that make a recipe one for ``num_gpus`` GPUs, and leave idle as few as its engines allow.
+
+    They change ``parallel.shard`` alone, and ``num_gpus`` with it; a recipe for one process gets the first of the
+    proposals. Empty where there are none.
+
+    >>> from grpo.recipe import SHIPPED, load_recipe
+    >>> sizes_on(load_recipe(SHIPPED / "r1_zero.yaml"), 16)
+    ('num_gpus=14', 'parallel.shard=12')
+    """
+    if is_one_process(recipe):
+        return next((each for each in proposals(num_gpus, gpus_per_node) if _is_recipe(recipe, each)), ())
+    engines, sizes = engine_gpus(recipe), recipe.parallel
+    others = sizes.num_processes // sizes.shard
+    learners = most_learners(num_gpus, engines, multiple=others, gpus_per_node=gpus_per_node)
+    return (f"num_gpus={learners + engines}", f"parallel.shard={learners // others}") if learners else ()
+
+
+def _is_recipe(recipe: Recipe, overrides: tuple[str, ...]) -> bool:
+    try:
+        with_overrides(recipe, overrides)
+    except RecipeError:
+        return False
+    return True
+
+
+def proposals(num_gpus: int, gpus_per_node: int = GPUS_PER_NODE) -> Iterator[tuple[str, ...]]:
+    """Overrides that use ``num_gpus`` GPUs, those first that cost least: engines on a quarter of the first node's.
 
     The rest shard the learner. Engines are split over more GPUs each only after those of fewer, and then engines have
-    half of all GPUs.
+    half of the node. On several nodes a few GPUs stay idle.
 
     >>> next(proposals(8))
     ('num_gpus=8', 'parallel.shard=6', 'rollout.num_engines=2', 'rollout.gpu_memory_utilization=0.9')
     """
-    splits = [split for split in (1, 2, 4, 8) if split < num_gpus]
     for part in (4, 2):
-        for split in splits:
-            engines = max(1, num_gpus // part // split)
-            if engines * split >= num_gpus:
+        for split in (1, 2, 4, 8):
+            engines = max(1, min(num_gpus, gpus_per_node) // part // split)
+            learners = most_learners(num_gpus, engines * split, gpus_per_node=gpus_per_node)
+            if not learners:
                 continue
             own = [f"rollout.tensor_parallel={split}"] if split > 1 else []
             yield (
-                f"num_gpus={num_gpus}",
-                f"parallel.shard={num_gpus - engines * split}",
+                f"num_gpus={learners + engines * split}",
+                f"parallel.shard={learners}",
                 f"rollout.num_engines={engines}",
                 *own,
                 f"rollout.gpu_memory_utilization={ENGINES_OWN_SHARE}",
@@ -70,19 +139,18 @@ def _check_gpus(recipe: Recipe) -> None:
             "must be 1 where rollout.num_engines is 0: an engine inside a learner's process has one GPU",
             "Set rollout.num_engines=1 for an engine with GPUs of its own.",
         )
-    engines = rollout.num_engines * rollout.tensor_parallel
-    if not recipe.num_gpus or sizes.num_processes + engines == recipe.num_gpus:
+    engines = engine_gpus(recipe)
+    if recipe.num_gpus in (0, gpus_used(recipe)):
         return
     product = " x ".join(f"{name} {size}" for name, size in learner_sizes(recipe).items()) or "all sizes 1"
     said = f"{engines} for engines ({rollout.num_engines} x {rollout.tensor_parallel}) + " if engines else ""
-    left = recipe.num_gpus - engines
-    rest = sizes.num_processes // sizes.shard
-    fix = f"Use parallel.shard={left // rest}, say." if left > 0 and left % rest == 0 else ""
+    asked = {f"num_gpus={recipe.num_gpus}", f"parallel.shard={sizes.shard}"}
+    changes = [change for change in sizes_on(recipe, recipe.num_gpus) if change not in asked]
     raise RecipeError(
         "num_gpus",
         recipe.num_gpus,
         f"must be what the sizes make up: {said}{sizes.num_processes} for the learner ({product})",
-        fix or f"Use num_gpus={sizes.num_processes + engines}.",
+        f"Use {' '.join(changes or [f'num_gpus={gpus_used(recipe)}'])}, say.",
     )
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grpo.errors import RecipeError, UserError
-from grpo.recipe import Recipe
+from grpo.parallel_sizes import check_parallel, engine_gpus, fewest_nodes, gpus_used, sizes_on
+from grpo.recipe import Recipe, with_overrides
 
 PORT = 29500  # of the rendezvous on the first node
 _TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):([0-5]\d):([0-5]\d)")
@@ -29,7 +30,13 @@ _SCRIPT = """\
 #SBATCH --open-mode=append
 #SBATCH --output=slurm-%j.out
 {partition}
+# Submit it with the environment active that grpo is installed in: the job inherits its PATH.
 set -uo pipefail
+
+if ! command -v torchrun >/dev/null; then
+    echo "no torchrun on PATH: activate the environment that grpo is installed in, and submit again" >&2
+    exit 127
+fi
 
 first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
@@ -96,11 +103,14 @@ def job_script(
         cpus_per_gpu: cores for each process.
 
     Raises:
-        UserError: a count is not positive, or the time has another form or leaves no room to save.
-        RecipeError: the learner's processes do not divide evenly over the nodes, or a node has too few GPUs.
+        UserError: a count is not positive, the time has another form or leaves no room to save, or fewer nodes do.
+        RecipeError: the recipe is for a CPU, or its sizes are not its ``num_gpus``; the learner's processes do not
+            divide evenly over the nodes, or a node has too few GPUs.
     """
     _check_job(nodes, gpus_per_node, cpus_per_gpu, time, save_s, partition)
+    _check_gpus(recipe, nodes * gpus_per_node)
     processes_per_node = _processes_per_node(recipe, nodes, gpus_per_node)
+    _check_fewer_nodes(recipe, nodes, gpus_per_node)
     return _SCRIPT.format(
         name=re.sub(r"[^\w.-]", "-", Path(recipe.output_dir).name) or "grpo",
         nodes=nodes,
@@ -117,25 +127,73 @@ def job_script(
     )
 
 
+def idle_note(recipe: Recipe, *, nodes: int, gpus_per_node: int) -> str | None:
+    """Where a job books more GPUs than its run uses: how many, and what uses or books others; else None."""
+    booked, used, engines = nodes * gpus_per_node, gpus_used(recipe), engine_gpus(recipe)
+    if used == booked:
+        return None
+    per_node = recipe.parallel.num_processes // nodes
+    beside = f", and the engines' {engines} on the first node" if engines else ""
+    each = " on each node" if nodes > 1 else ""
+    note = f"note: the job books {_gpus(booked)} and uses {used}: {per_node} for the learner{each}{beside}"
+    fixes = []
+    sizes = sizes_on(recipe, booked, gpus_per_node)
+    more = with_overrides(recipe, sizes).num_gpus
+    if more > used:
+        fixes.append(f"{' '.join(sizes)} uses {more}")
+    if per_node + engines < gpus_per_node:
+        fixes.append(f"--gpus-per-node {per_node + engines} books {nodes * (per_node + engines)}")
+    return f"{note}. {'; '.join(fixes) or 'No other parallel.shard uses more'}"
+
+
+def _check_gpus(recipe: Recipe, booked: int) -> None:
+    """Refuse what the run itself would refuse after its time in the queue."""
+    if not recipe.num_gpus:
+        raise RecipeError(
+            "num_gpus",
+            0,
+            f"is a run on a CPU, and the job would book {_gpus(booked)} for it",
+            f"Use num_gpus={gpus_used(recipe)}; on a CPU, `grpo train` needs no such job.",
+        )
+    check_parallel(recipe, None)
+
+
+def _check_fewer_nodes(recipe: Recipe, nodes: int, gpus_per_node: int) -> None:
+    fewest = fewest_nodes(recipe, gpus_per_node)
+    if fewest is None or fewest >= nodes:
+        return
+    sizes = sizes_on(recipe, nodes * gpus_per_node, gpus_per_node)
+    raise UserError(
+        f"--nodes {nodes}: the run's {_gpus(gpus_used(recipe))} are on {fewest} of them, and the others would stay "
+        f"idle. Use --nodes {fewest}" + (f", or sizes for {nodes}: {' '.join(sizes)}" if sizes else "")
+    )
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'' if count == 1 else 's'}"
+
+
 def _processes_per_node(recipe: Recipe, nodes: int, gpus_per_node: int) -> int:
     """Every node has as many of the learner's; the engines' GPUs are on the first one, whose process starts them."""
-    learners, rollout = recipe.parallel.num_processes, recipe.rollout
-    engines = rollout.num_engines * rollout.tensor_parallel
+    learners, engines = recipe.parallel.num_processes, engine_gpus(recipe)
+    sizes = sizes_on(recipe, nodes * gpus_per_node, gpus_per_node)
+    fix = f"Use {' '.join(sizes)}." if sizes else "Take nodes of more GPUs, or fewer engines."
+    asked = f"{learners} process{'' if learners == 1 else 'es'}"
     per_node, rest = divmod(learners, nodes)
     if rest:
         raise RecipeError(
             "parallel",
-            f"{learners} processes",
+            asked,
             f"must be a multiple of the {nodes} nodes",
-            f"Use parallel.shard={nodes * max(1, gpus_per_node - engines)}, say.",
+            fix,
         )
     if per_node + engines > gpus_per_node:
         beside = f" beside the engines' {engines} on the first" if engines else ""
         raise RecipeError(
             "parallel",
-            f"{learners} processes",
+            asked,
             f"needs {per_node} GPUs on each node{beside}, and a node has {gpus_per_node}",
-            "Lower parallel.shard, or take more nodes.",
+            fix,
         )
     return per_node
 

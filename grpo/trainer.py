@@ -36,9 +36,11 @@ from grpo.rollout import Rollout
 from grpo.run_folder import RunFolder
 from grpo.run_state import Progress, restore, run_state
 from grpo.step_metrics import learning_metrics, publish_metrics, sampling_metrics
+from grpo.surroundings import check_same
 from grpo.transcripts import ledger_record, transcript_record
 from grpo.weights import Publisher
 
+STOP_MARGIN = 1.5  # of the longest step and the longest save so far: what max_time leaves for the next ones
 MISMATCH_ALARM = 0.5  # nats; bf16 on both sides shows up to 0.2
 TRAINER_STATE = "trainer_state"
 
@@ -52,6 +54,7 @@ class Trainer:
         source: the held-out dataset, as metric names have it.
         take_side_metrics: what verdicts and tools took since the last call.
         save_model: writes the policy and its tokenizer into a folder.
+        surroundings: what shapes the run besides its recipe (``surroundings.py``), kept with each checkpoint.
     """
 
     recipe: Recipe
@@ -67,8 +70,11 @@ class Trainer:
     checkpoints: CheckpointStore
     metrics: Metrics
     console: Console
+    surroundings: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
+    started_at: float = field(default_factory=time.monotonic)  # what max_time counts from
     stop_requested: bool = False  # set from outside: finish the step, save, raise KeyboardInterrupt
+    _longest: dict[str, float] = field(default_factory=lambda: {"step": 0.0, "evaluation": 0.0, "save": 0.0})  # s
     _values: dict[str, float] = field(default_factory=dict)  # what the current step will log
     _done: Record = field(default_factory=dict)  # what the current step will chain
     _published: bool = False  # whether the engine has been given this trainer's weights
@@ -79,7 +85,8 @@ class Trainer:
 
         Raises:
             RunError: the run cannot go on; everything up to the last checkpoint stands.
-            KeyboardInterrupt: a stop was requested; the step it fell into is finished and saved.
+            KeyboardInterrupt: a stop was requested, or the next step might not end within ``max_time``; the step it
+                fell into is finished and saved.
         """
         self._publish()
         if self.progress.before is None:
@@ -88,6 +95,7 @@ class Trainer:
             self._step()
             if self._due(self.recipe.evaluation.every):
                 self._evaluate()
+            self._stop_in_time()
             if self._due(self.recipe.checkpoint.every) or self.stop_requested:
                 self.save()
             if self.stop_requested:
@@ -106,7 +114,17 @@ class Trainer:
         groups = self._collect()
         self._learn(groups)
         self._publish()
-        self._log_step(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._longest["step"] = max(self._longest["step"], seconds)
+        self._log_step(seconds)
+
+    def _stop_in_time(self) -> None:
+        """Request a stop where another step, evaluation and save might not fit into ``max_time``."""
+        left = self.recipe.max_seconds - (time.monotonic() - self.started_at)
+        to_come = sum(self._longest.values()) + (0.0 if self._longest["save"] else self._longest["step"])
+        if not self.stop_requested and left < STOP_MARGIN * to_come:
+            self.stop_requested = True
+            self.console.say(f"max_time {self.recipe.max_time} is near: saving and ending here")
 
     def _finish(self) -> Evaluation:
         """The last evaluation and checkpoint, each unless the last step has brought it already."""
@@ -228,6 +246,7 @@ class Trainer:
         started = time.perf_counter()
         evaluation = self.evaluate()
         seconds = time.perf_counter() - started
+        self._longest["evaluation"] = max(self._longest["evaluation"], seconds)
         self.metrics.log(self.buffer.step, evaluation.metrics(self.source) | {"time/evaluate_s": seconds})
         record = evaluation.to_json()
         self.folder.evaluations.append({"step": self.buffer.step, **record})
@@ -289,16 +308,26 @@ class Trainer:
         """Save a checkpoint of the run as it is now."""
         started = time.perf_counter()
         self.checkpoints.save(self.buffer.step, self._write_checkpoint)
-        self._add("time/checkpoint_s", time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._longest["save"] = max(self._longest["save"], seconds)
+        self._add("time/checkpoint_s", seconds)
 
     def _write_checkpoint(self, folder: Path) -> None:
         self.save_model(folder)
         tensors, state = run_state(self.learner, self.buffer, self.progress)
-        save_state(folder / TRAINER_STATE, tensors, state | {"positions": self.folder.positions()})
+        outside = {"positions": self.folder.positions(), "surroundings": self.surroundings}
+        save_state(folder / TRAINER_STATE, tensors, state | outside)
 
-    def restore(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint: the learner's policy must have been loaded from it."""
+    def restore(self, checkpoint: Path, *, allow_change: bool = False) -> None:
+        """Go on from a checkpoint: the learner's policy must have been loaded from it.
+
+        Raises:
+            CheckpointError: packages or data are others than then, and ``allow_change`` is off; or a file of the run
+                lacks lines that the checkpoint knows of.
+        """
         tensors, state = load_state(checkpoint / TRAINER_STATE)
+        for change in check_same(state.get("surroundings", {}), self.surroundings, allow_change=allow_change):
+            self.console.say(f"allowed: since the checkpoint, {change}")
         restore(self.learner, self.buffer, self.progress, tensors, state)
         self.folder.truncate(state["positions"])
         self._check_accounted(checkpoint)

@@ -10,6 +10,7 @@ Three layers, of which this file holds the first two (the third is a metric on s
 This file knows neither the learner nor the engine, only what each offers.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -72,7 +73,7 @@ class Publication:
     num_bytes: int
     weights: str  # one hash (XXH3, 128 bits) of all tensors' names and hashes
     probe_difference: float  # nats, the largest over the probe's tokens (per nat of size above one); bf16: the mean
-    near_tie: bool  # the probe whose turn it was was set aside, and the others agreed
+    near_tie: bool  # the probe whose turn it was differed, and the second opinion was that it may
     seconds: float
 
 
@@ -118,7 +119,8 @@ class Publisher:
     Args:
         probes: texts as tokens, which take turns: one is scored after every publish. Where it fails, the others are
             the second opinion if, and only if, the learner's router was within rounding of choosing other experts for
-            some token of it: then two correct implementations may choose differently. All others must agree.
+            some token of it: then two correct implementations may choose differently. All others must agree. In bf16
+            such choices are many, and the second opinion is the mean over all probes.
         exact: both sides compute in fp32, so every token of a probe must agree to 1e-4 nats, of its own size where
             that is more than one nat. Otherwise the mean over the probe counts, and its tolerance comes from the
             same probe before training, when both sides hold the checkpoint as loaded.
@@ -191,7 +193,7 @@ class Publisher:
     def _check_probe(
         self, engine: Engine, probe: Sequence[int], own_scores: FloatArray, receipt: Receipt
     ) -> tuple[float, bool]:
-        """The difference that counted, and whether a near-tie of experts set the probe whose turn it is aside.
+        """The difference that counted, and whether it is the second opinion's.
 
         ``own_scores``: the learner's, of that probe.
         """
@@ -199,10 +201,11 @@ class Publisher:
         if difference <= self.tolerance:
             return difference, False
         others = []
-        if self._learner.router_margin(probe) < ROUTER_TIE:
+        if not self._exact or self._learner.router_margin(probe) < ROUTER_TIE:
             others = [self._probe_difference(engine, other) for other in self._probes if other is not probe]
-        if others and all(other <= self.tolerance for other in others):  # a NaN fails too
-            return max(others), True
+        second = max(others, default=math.inf) if self._exact else sum([difference, *others]) / (1 + len(others))
+        if second <= self.tolerance:  # a NaN is not
+            return second, True
         suspect = next(iter(receipt.repacked), next(iter(receipt.hashes)))
         message = (
             f"the right bytes arrived, yet probe texts score {max([difference, *others]):.3g} nats apart (allowed "

@@ -155,7 +155,7 @@ def _gpu_runtime(name: str, recipe: Recipe) -> Iterator[Part]:
     if groups:
         yield Part(
             name="NCCL's buffers",
-            formula=f"about {groups} groups x 32 channels x 2 x 4 MiB",
+            formula=f"about {groups} group{'' if groups == 1 else 's'} x 32 channels x 2 x 4 MiB",
             num_bytes=groups * NCCL_GROUP_BYTES,
         )
 

@@ -1,6 +1,7 @@
 """What to change where a run does not fit, and how long a packed row may be where it does."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from grpo.errors import RecipeError
@@ -8,7 +9,7 @@ from grpo.memory.account import Account, Needs, account_for, needs_of
 from grpo.memory.device import Device, device_of
 from grpo.memory.part import longest_sample
 from grpo.model_shape import ModelShape
-from grpo.parallel_sizes import ENGINES_OWN_SHARE, check_parallel
+from grpo.parallel_sizes import ENGINES_OWN_SHARE, GPUS_PER_NODE, check_parallel, most_learners
 from grpo.recipe import Recipe, with_overrides
 
 Changes = Mapping[str, object]
@@ -139,37 +140,46 @@ def _other_cache(recipe: Recipe, _shape: ModelShape, device: Device) -> Iterator
 def _other_sizes(recipe: Recipe, shape: ModelShape, device: Device) -> Iterator[Changes]:
     """The same GPUs used otherwise, then more of them: shards first, then heads and columns, stretches of rows."""
     for times in TIMES_GPUS if device.is_gpu else ():
-        total = device.num_gpus * times
+        total = device.num_gpus if times == 1 else _whole_nodes(device.num_gpus * times)
         for engines in _engines(recipe, total):
-            learners = total - engines["rollout.num_engines"] * engines["rollout.tensor_parallel"]
-            for sizes in _sizes(recipe, learners):
-                apart = {"rollout.gpu_memory_utilization": ENGINES_OWN_SHARE} if engines["rollout.num_engines"] else {}
-                yield {"num_gpus": total, **sizes, **engines, **apart}
+            beside = engines["rollout.num_engines"] * engines["rollout.tensor_parallel"]
+            apart = {"rollout.gpu_memory_utilization": ENGINES_OWN_SHARE} if beside else {}
+            for learners, sizes in _sizes(recipe, total, beside):
+                yield {"num_gpus": learners + beside, **sizes, **engines, **apart}
+
+
+def _whole_nodes(num_gpus: int) -> int:
+    """More GPUs than one node has come as nodes."""
+    return num_gpus if num_gpus <= GPUS_PER_NODE else math.ceil(num_gpus / GPUS_PER_NODE) * GPUS_PER_NODE
 
 
 def _engines(recipe: Recipe, total: int) -> Iterator[dict[str, int]]:
-    """As they are; and where one shares the learner's GPU, engines on a quarter of all GPUs."""
+    """As they are; and where one shares the learner's GPU, engines on a quarter of the first node's GPUs."""
     rollout = recipe.rollout
     yield {"rollout.num_engines": rollout.num_engines, "rollout.tensor_parallel": rollout.tensor_parallel}
     if rollout.num_engines == 0 and rollout.engine == "vllm":
         for split in SPLITS:
-            num_engines = max(1, total // 4 // split)
-            if num_engines * split < total:
-                yield {"rollout.num_engines": num_engines, "rollout.tensor_parallel": split}
+            num_engines = max(1, min(total, GPUS_PER_NODE) // 4 // split)
+            yield {"rollout.num_engines": num_engines, "rollout.tensor_parallel": split}
 
 
-def _sizes(recipe: Recipe, learners: int) -> Iterator[dict[str, int]]:
+def _sizes(recipe: Recipe, total: int, beside: int) -> Iterator[tuple[int, dict[str, int]]]:
+    """How many learner processes go on ``total`` GPUs beside the engines', and their sizes."""
     pipeline = recipe.parallel.pipeline
     for tensor, context in [(1, 1), *((split, 1) for split in SPLITS[1:]), *((1, split) for split in SPLITS[1:])]:
-        shards, rest = divmod(learners, tensor * context * pipeline)
-        if shards and not rest:
-            yield {
-                "parallel.replicate": 1,
-                "parallel.shard": shards,
-                "parallel.tensor": tensor,
-                "parallel.expert": tensor if recipe.parallel.expert > 1 else 1,
-                "parallel.context": context,
-            }
+        others = tensor * context * pipeline
+        learners = most_learners(total, beside, multiple=others)
+        if learners:
+            yield (
+                learners,
+                {
+                    "parallel.replicate": 1,
+                    "parallel.shard": learners // others,
+                    "parallel.tensor": tensor,
+                    "parallel.expert": tensor if recipe.parallel.expert > 1 else 1,
+                    "parallel.context": context,
+                },
+            )
 
 
 def _half_precision(recipe: Recipe, _shape: ModelShape, _device: Device) -> Iterator[Changes]:

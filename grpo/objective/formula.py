@@ -1,6 +1,7 @@
 """The objective in words: formulas as the functions' own docstrings have them, for one recipe or for all of it."""
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from grpo.objective.kl import GRADIENTS, KL_ESTIMATORS, UNBIASED, gradient_of
 from grpo.objective.policy_losses import POLICY_LOSSES
 from grpo.packing import AGGREGATIONS
 from grpo.recipe import Algorithm, Recipe
-from grpo.recipe.presets import PRESETS
+from grpo.recipe.presets import preset_keys
 
 
 class Formula(NamedTuple):
@@ -38,14 +39,12 @@ def formula_of(function: Callable[..., Any]) -> Formula:
 def objective_lines(recipe: Recipe) -> Iterator[str]:
     """The objective that a recipe asks for, term by term, with its constants."""
     algorithm = recipe.algorithm
-    preset = PRESETS.get(algorithm.preset or "", {})
-    if changed := [f"{key}={getattr(algorithm, key)}" for key in preset if getattr(algorithm, key) != preset[key]]:
-        yield f"preset {algorithm.preset}, but {', '.join(changed)}"
+    yield from _preset_line(recipe)
     yield f"minimize the sum over loss tokens of w ({_terms(algorithm)})"
     yield from _line("w", AGGREGATIONS[algorithm.loss_type], algorithm)
     yield from _line("P, policy term", POLICY_LOSSES[algorithm.policy_loss], algorithm)
     if algorithm.delta is not None:
-        yield f"but the unclipped r is at most delta = {algorithm.delta:g} (dual clip, arXiv 1912.09729)"
+        yield f"but the unclipped ratio is at most delta = {algorithm.delta:g} (dual clip, arXiv 1912.09729)"
     yield from _advantage_lines(algorithm)
     if algorithm.corrects:
         rho = "policy/behavior" if algorithm.policy_loss == "reinforce" else "old/behavior"
@@ -54,14 +53,13 @@ def objective_lines(recipe: Recipe) -> Iterator[str]:
         yield from _line("M", off_policy, algorithm)
     if algorithm.top_entropy_quantile < 1:
         yield f"H: 1 on the {algorithm.top_entropy_quantile:.0%} of an update's tokens with the highest entropy, else 0"
-    if algorithm.beta:
-        estimate = formula_of(KL_ESTIMATORS[algorithm.kl_estimator]).formula
-        where = f"KL = {estimate}, d = log {'old' if algorithm.kl_in == 'reward' else 'policy'} - log reference"
-        yield f"{where}; its gradient estimates {gradient_of(algorithm)}"
-    ratio = (
-        "behavior (the engine)" if algorithm.old == "behavior" else "old (the learner as it was when they were sampled)"
-    )
-    yield f"r = policy/{ratio}; {_updates(recipe)}"
+    if algorithm.mask_truncated_completions:
+        yield (
+            "answers cut off at rollout.max_completion_length have no loss tokens, though their rewards count in the "
+            "advantages; mask_truncated_completions = true"
+        )
+    yield from _kl_lines(algorithm)
+    yield _ratio_line(recipe)
 
 
 def maths_document() -> str:
@@ -80,7 +78,8 @@ def maths_document() -> str:
         ),
         "Weights of tokens": ("`loss_type`", AGGREGATIONS),
         "Corrections": (
-            "`importance_sampling_mode`, and `off_policy_mask_threshold`. rho = old/behavior of a token",
+            "`importance_sampling_mode`, and `off_policy_mask_threshold`. rho = old/behavior of a token, for REINFORCE "
+            "policy/behavior",
             CORRECTIONS | {"off_policy_mask_threshold": off_policy},
         ),
         "KL estimates": ("`kl_estimator`, d = log policy - log reference", KL_ESTIMATORS),
@@ -115,8 +114,30 @@ def _kl_table() -> str:
     rows += [
         f"| {place} | {name} | {words.replace('|', chr(92) + '|')} |" for (place, name), words in GRADIENTS.items()
     ]
-    corrected = UNBIASED.replace("|", "\\|")
-    return "\n".join([*rows, f"| loss, `kl_importance_correction: true` | k1, k3 | {corrected}, off-policy too |"])
+    corrected = (("k1, k3", UNBIASED), ("k2", "the gradient of E[d^2/2]"))
+    place = "loss, `kl_importance_correction: true`"
+    rows += [
+        f"| {place} | {names} | {words.replace('|', chr(92) + '|')}, off-policy too |" for names, words in corrected
+    ]
+    return "\n".join(rows)
+
+
+def _preset_line(recipe: Recipe) -> Iterator[str]:
+    """The preset, and what the recipe has in place of its keys."""
+    name = recipe.algorithm.preset
+    if name is None:
+        return
+    changed = []
+    for key, value in preset_keys(name, recipe.rollout.problems_per_step).items():
+        section, _, last = key.partition(".")
+        found = getattr(getattr(recipe, section), last)
+        if found != value:
+            changed.append(f"{key}={_written(found)} (not {_written(value)})")
+    yield f"preset {name}" + (f", but {', '.join(changed)}" if changed else "")
+
+
+def _written(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _terms(algorithm: Algorithm) -> str:
@@ -132,9 +153,9 @@ def _advantage_lines(algorithm: Algorithm) -> Iterator[str]:
     if algorithm.multi_objective_aggregation == "normalize_then_sum":
         yield from _line("A, advantage", normalized_then_summed, algorithm)
         return
-    yield f"A, advantage: (R - b) / s, b: {algorithm.baseline}, s: {algorithm.scale_rewards}"
+    yield f"A, advantage: (R - b) / scale, b: {algorithm.baseline}, scale: {algorithm.scale_rewards}"
     yield from _line("b", BASELINES[algorithm.baseline], algorithm)
-    yield from _line("s", SCALES[algorithm.scale_rewards], algorithm)
+    yield from _line("scale", SCALES[algorithm.scale_rewards], algorithm)
     if algorithm.pass_at_k > 1:
         yield from _line("R", best_of_k, algorithm)
     if algorithm.beta and algorithm.kl_in == "reward":
@@ -149,11 +170,36 @@ def _line(label: str, function: Callable[..., Any], algorithm: Algorithm) -> Ite
     written = f"{found.formula} epsilon epsilon_high" if "clip(" in found.formula else found.formula
     constants = ", ".join(f"{n} = {value:.6g}" for n, value in values.items() if re.search(rf"\b{n}\b", written))
     formula = re.sub(r"^[A-Z]?\w?(_i)? = ", "", found.formula)  # the label says what it is
-    yield f"{label}: {formula}" + (f"; {constants}" if constants else "") + f" ({found.source.split(',')[0]})"
+    yield f"{label}: {formula}" + (f"; {constants}" if constants else "") + f" ({found.source})"
 
 
-def _updates(recipe: Recipe) -> str:
-    updates = recipe.algorithm.updates_per_step
-    if updates > 1 or recipe.algorithm.old == "behavior":
-        return f"{updates} update{'s' if updates > 1 else ''} a step"
-    return "1 update a step, so r is 1" + (" but for staleness" if recipe.rollout.max_staleness else "")
+def _kl_lines(algorithm: Algorithm) -> Iterator[str]:
+    if not algorithm.beta:
+        return
+    estimate = formula_of(KL_ESTIMATORS[algorithm.kl_estimator]).formula
+    where = f"KL = {estimate}, d = log {'old' if algorithm.kl_in == 'reward' else 'policy'} - log reference"
+    yield f"{where}; on average its gradient is {gradient_of(algorithm)}"
+    steps, alpha = algorithm.ref_model_sync_steps, algorithm.ref_model_mixup_alpha
+    if steps == 0:
+        yield "reference: the model that the run began with, throughout; ref_model_sync_steps = 0"
+        return
+    mixed = "the policy" if alpha == 1 else f"{alpha:g} x the policy + {1 - alpha:g} x itself"
+    yield (
+        f"reference: replaced by {mixed} every {steps:,} step{'s' if steps > 1 else ''}; "
+        f"ref_model_sync_steps = {steps}, ref_model_mixup_alpha = {alpha:g}"
+    )
+
+
+def _ratio_line(recipe: Recipe) -> str:
+    """What r is, where some term has it, and how many updates a step makes."""
+    algorithm = recipe.algorithm
+    updates = f"{algorithm.updates_per_step} update{'s' if algorithm.updates_per_step > 1 else ''} a step"
+    if algorithm.policy_loss == "reinforce" and not (algorithm.beta and algorithm.kl_importance_correction):
+        return updates
+    if algorithm.old == "behavior":
+        return f"r = policy/behavior (the engine); {updates}"
+    so = ", so r is 1" + (" but for staleness" if recipe.rollout.max_staleness else "")
+    return (
+        "r = policy/old (the learner as it was when they were sampled); "
+        f"{updates}{so if algorithm.updates_per_step == 1 else ''}"
+    )

@@ -51,7 +51,7 @@ GRADIENTS = {
     ("loss", "k2"): UNBIASED,
     ("loss", "k3"): "the gradient of KL(reference || policy) of each token, the other direction",
     ("reward", "k1"): "the gradient of KL(policy || reference) of whole answers",
-    ("reward", "k2"): "a biased one, of the same sign: E[d^2/2 grad log policy]",
+    ("reward", "k2"): "E[d^2/2 grad log policy], biased: where d < 0 it pulls away from the reference",
     ("reward", "k3"): "the gradient of KL(policy || reference) - KL(reference || policy), biased",
 }
 

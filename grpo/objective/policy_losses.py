@@ -111,7 +111,7 @@ def reinforce(tokens: Tokens, algorithm: Algorithm) -> PolicyLoss:
 def dppo(tokens: Tokens, algorithm: Algorithm) -> PolicyLoss:
     """Divergence PPO: a token is let go where its probability, not its ratio, has moved too far.
 
-    Formula: -M r A, M = 0 where |policy - old| > dppo_threshold and A (r - 1) > 0, else 1
+    Formula: -Z r A, Z = 0 where |policy - old| > dppo_threshold and A (r - 1) > 0, else 1
     Source: arXiv 2602.04879, the binary total variation mask
     """
     log_ratio, advantages = tokens.log_ratio_N, tokens.advantages_N

@@ -1,8 +1,9 @@
 """The recipe: its schema, a strict loader, and dotted overrides. Imports neither torch nor vllm."""
 
-from grpo.recipe.checks import check_resumable, check_together
+from grpo.recipe.checks import check_together
 from grpo.recipe.keys import nearest_key, recipe_keys
 from grpo.recipe.load import SHIPPED, load_recipe, parse_recipe, with_overrides
+from grpo.recipe.resume import check_resumable
 from grpo.recipe.schema import (
     PREFILL_TOKENS,
     Algorithm,

@@ -2,6 +2,7 @@
 
 from grpo.errors import RecipeError
 from grpo.recipe.schema import Algorithm, Recipe
+from grpo.recipe.without_effect import check_effects
 
 
 def check_algorithm(recipe: Recipe) -> None:
@@ -12,7 +13,8 @@ def check_algorithm(recipe: Recipe) -> None:
     """
     _check_advantages(recipe)
     _check_kl(recipe.algorithm, recipe.learner.dtype)
-    _check_used(recipe.algorithm)
+    check_effects(recipe.algorithm)
+    _check_bounds(recipe.algorithm)
     _check_policies(recipe)
 
 
@@ -108,29 +110,15 @@ def _check_kl(algorithm: Algorithm, dtype: str) -> None:
         )
 
 
-def _check_used(algorithm: Algorithm) -> None:
-    """Refuse keys that would change nothing beside what the others say."""
-    truncates = algorithm.importance_sampling_mode.endswith("truncate")
-    unused = {
-        "importance_sampling_min": truncates and "needs a mode that masks, token_mask or sequence_mask",
-        "importance_sampling_mode": not algorithm.corrects
-        and "needs a correction: old=recompute (or reinforce), and on",
-        "kl_importance_correction": not algorithm.beta and "needs beta above 0",
-        "dppo_threshold": algorithm.policy_loss != "dppo" and "needs policy_loss=dppo",
-        "sapo_temperature_pos": algorithm.policy_loss != "sapo" and "needs policy_loss=sapo",
-        "sapo_temperature_neg": algorithm.policy_loss != "sapo" and "needs policy_loss=sapo",
-    }
-    defaults = type(algorithm)()
-    for name, reason in unused.items():
-        value, default = getattr(algorithm, name), getattr(defaults, name)
-        if reason and value != default:
-            raise RecipeError(
-                f"algorithm.{name}", value, reason, f"Leave it at {str(default).lower()}, or set the other."
-            )
-
-
-def _check_policies(recipe: Recipe) -> None:
-    algorithm = recipe.algorithm
+def _check_bounds(algorithm: Algorithm) -> None:
+    if algorithm.epsilon > 1 and algorithm.policy_loss in ("clip", "gspo", "gspo_token", "cispo"):
+        raise RecipeError(
+            "algorithm.epsilon",
+            algorithm.epsilon,
+            f"must be at most 1 with algorithm.policy_loss={algorithm.policy_loss}: the ratio's lower bound is "
+            "1 - epsilon, and no ratio is below 0",
+            "Use 0.2, say, or 1.0 for no lower bound.",
+        )
     if algorithm.delta is not None and algorithm.delta <= algorithm.clip_range[1]:
         raise RecipeError(
             "algorithm.delta",
@@ -152,6 +140,10 @@ def _check_policies(recipe: Recipe) -> None:
             f"must be at most algorithm.importance_sampling_cap ({algorithm.importance_sampling_cap:g})",
             "Use 0.5 and 5.0, say.",
         )
+
+
+def _check_policies(recipe: Recipe) -> None:
+    algorithm = recipe.algorithm
     if algorithm.policy_loss in ("gspo", "gmpo") and recipe.parallel.context > 1:
         raise RecipeError(
             "algorithm.policy_loss",
@@ -168,7 +160,7 @@ def _check_policies(recipe: Recipe) -> None:
             getattr(algorithm, key),
             f"does not go with algorithm.policy_loss={algorithm.policy_loss}, in which every token carries its whole "
             "answer: no token could be left out",
-            "Use gspo_token, or sequence_mask.",
+            f"Set algorithm.{key}={'sequence_mask' if by_token else 1.0}, or algorithm.policy_loss=gspo_token.",
         )
     moves = algorithm.updates_per_step > 1 or recipe.rollout.max_staleness > 0
     if algorithm.policy_loss == "reinforce" and moves and not algorithm.corrects:

@@ -26,43 +26,6 @@ def check_together(recipe: Recipe) -> None:
     _check_data(recipe)
 
 
-# without making it another run; on how many processes it goes on, too, to the rounding of sums
-MAY_CHANGE = (
-    *("max_steps", "output_dir", "log.", "checkpoint.", "evaluation.", "scoring."),
-    *("num_gpus", "parallel.", "rollout.num_engines", "rollout.tensor_parallel"),
-    *("rollout.expert_parallel", "rollout.sleep"),
-)
-
-
-def check_resumable(before: Recipe, now: Recipe) -> None:
-    """Refuse to go on with a run under a recipe that would have made another run.
-
-    Raises:
-        RecipeError: a key differs that shapes problems, answers or updates.
-    """
-    old, new = _leaves(before.model_dump()), _leaves(now.model_dump())
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE):
-            raise RecipeError(
-                key,
-                new.get(key),
-                f"the run that is to be resumed has {old.get(key)!r}",
-                f"Resume with {key}={old.get(key)}, or start a new run in another output_dir.",
-            )
-
-
-def _leaves(tree: object, path: str = "") -> dict[str, object]:
-    """Every value below ``tree`` by its dotted key."""
-    if isinstance(tree, dict):
-        items = tree.items()
-    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-        items = dict(enumerate(tree)).items()
-    else:
-        return {path: tree}
-    prefix = f"{path}." if path else ""
-    return {key: value for name, item in items for key, value in _leaves(item, f"{prefix}{name}").items()}
-
-
 def _check_batch(recipe: Recipe) -> None:
     rollout, learner, num_minibatches = recipe.rollout, recipe.learner, recipe.algorithm.num_minibatches
     if rollout.num_generations < 2:
@@ -180,6 +143,19 @@ def _check_sampling(recipe: Recipe) -> None:
                 "of tokens that was sampled from",
                 f"{off}, or algorithm.old=recompute.",
             )
+        for cause, found, on_policy in (
+            ("algorithm.num_minibatches", algorithm.num_minibatches, 1),
+            ("algorithm.num_iterations", algorithm.num_iterations, 1),
+            ("rollout.max_staleness", rollout.max_staleness, 0),
+        ):
+            if found > on_policy:
+                raise RecipeError(
+                    key,
+                    value,
+                    f"does not go with {cause} = {found}: the policy moves from the one that sampled, and its plain "
+                    "ratio to it is wrong where both are cut to the set of tokens that was sampled from",
+                    f"{off}, or {cause}={on_policy}.",
+                )
     if rollout.engine == "transformers" and recipe.engine_dtype != recipe.learner.dtype:
         raise RecipeError(
             "rollout.engine_dtype",

@@ -15,19 +15,44 @@ def recipe_keys() -> tuple[str, ...]:
     return tuple(_keys_below(Recipe, ""))
 
 
-def nearest_key(key: str) -> str:
-    """The schema's key most like ``key``, wherever it stands: by whole path, or by last part.
+NEAR = 0.75  # of 1: below this two names have little in common
+PEERS = {  # what other trainers call it, by the last part of the name
+    **dict.fromkeys(("clip_eps", "eps_clip", "cliprange", "clip_range", "clip_ratio"), "algorithm.epsilon"),
+    **dict.fromkeys(("clip_ratio_low", "eps_clip_low"), "algorithm.epsilon"),
+    **dict.fromkeys(("clip_ratio_high", "eps_clip_high", "clip_higher"), "algorithm.epsilon_high"),
+    **dict.fromkeys(("kl_coef", "kl_beta", "kl_loss_coef", "init_kl_coef"), "algorithm.beta"),
+    **dict.fromkeys(("entropy_coeff", "entropy_loss_coef"), "algorithm.entropy_coef"),
+    "ref_update_steps": "algorithm.ref_model_sync_steps",
+    "ppo_epochs": "algorithm.num_iterations",
+    "lr": "learner.learning_rate",
+    **dict.fromkeys(("n", "num_samples", "num_samples_per_prompt", "n_samples_per_prompt"), "rollout.num_generations"),
+}
 
-    >>> nearest_key("learning_rat"), nearest_key("rollout.beta")
-    ('learner.learning_rate', 'algorithm.beta')
+
+def nearest_key(key: str) -> str | None:
+    """The schema's key or section that ``key`` must have meant, wherever it stands; None where nothing is like it.
+
+    By the last part of the name, and among equals by the whole of it.
+
+    >>> nearest_key("learning_rat"), nearest_key("algorithm.clip_eps"), nearest_key("rollout.colour")
+    ('learner.learning_rate', 'algorithm.epsilon', None)
     """
+    last = key.rpartition(".")[2]
+    if key not in recipe_keys() and last in PEERS:
+        return PEERS[last]
 
     def likeness(known: str) -> tuple[float, float]:
-        whole = difflib.SequenceMatcher(None, key, known).ratio()
-        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], known.rpartition(".")[2]).ratio()
-        return max(whole, last), whole
+        of_last = difflib.SequenceMatcher(None, last, known.rpartition(".")[2]).ratio()
+        return of_last, difflib.SequenceMatcher(None, key, known).ratio()
 
-    return max(recipe_keys(), key=likeness)
+    nearest = max((*recipe_keys(), *_sections()), key=likeness)
+    return nearest if likeness(nearest)[0] >= NEAR else None
+
+
+def _sections() -> tuple[str, ...]:
+    """The names on the way to a key: ``data``, ``data.train``, ``rewards``."""
+    parts = [key.replace(".N", "").split(".") for key in recipe_keys()]
+    return tuple(dict.fromkeys(".".join(part[:depth]) for part in parts for depth in range(1, len(part))))
 
 
 def _keys_below(model: type[BaseModel], prefix: str) -> Iterator[str]:

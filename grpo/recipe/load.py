@@ -1,6 +1,5 @@
 """A recipe from a YAML file and dotted overrides; every mistake names its key or its line."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,11 @@ from pydantic import BaseModel, ValidationError
 
 from grpo.errors import RecipeError, UserError
 from grpo.recipe.checks import check_together
+from grpo.recipe.examples import what_to_write
 from grpo.recipe.keys import nearest_key, section_of
 from grpo.recipe.presets import as_section, lay_under
 from grpo.recipe.schema import Recipe
+from grpo.recipe.without_effect import without_idle_keys
 from grpo.recipe.yaml_text import parse_yaml
 
 SHIPPED = Path(__file__).parents[2] / "recipes"
@@ -56,7 +57,7 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 def _build(tree: dict[Any, Any], overrides: Sequence[str]) -> Recipe:
     tree["algorithm"] = as_section(tree.get("algorithm", {}))
-    for override in overrides:
+    for override in sorted(overrides, key=_depth):
         _apply_override(tree, override)
         tree["algorithm"] = as_section(tree["algorithm"])
     lay_under(tree)
@@ -65,8 +66,15 @@ def _build(tree: dict[Any, Any], overrides: Sequence[str]) -> Recipe:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         raise _as_recipe_error(error, tree) from error
+    algorithm = without_idle_keys(recipe.algorithm, {override.partition("=")[0] for override in overrides})
+    recipe = recipe.model_copy(update={"algorithm": algorithm})
     check_together(recipe)
     return recipe
+
+
+def _depth(override: str) -> int:
+    """A whole section is set before the keys in it, in whatever order they were given."""
+    return override.partition("=")[0].count(".")
 
 
 def _read(path: Path) -> str:
@@ -144,7 +152,9 @@ def _refuse_unknown_keys(node: Any, model: type[BaseModel], loc: Loc) -> None:
 
 
 def _unknown_key(key: str, value: object) -> RecipeError:
-    return RecipeError(key, value, "there is no such key", f"The nearest is '{nearest_key(key)}'.")
+    nearest = nearest_key(key)
+    hint = f"The nearest is '{nearest}'." if nearest else "Nothing is like it; `grpo check RECIPE` prints every key."
+    return RecipeError(key, value, "there is no such key", hint)
 
 
 def _as_recipe_error(error: ValidationError, tree: Mapping[str, Any]) -> RecipeError:
@@ -156,8 +166,7 @@ def _as_recipe_error(error: ValidationError, tree: Mapping[str, Any]) -> RecipeE
         return RecipeError(key, None, "is required", f"Add {key} to the recipe, or {key}=... to the command.")
     value = first["input"]
     allowed = _allowed(first["type"], first.get("ctx", {}))
-    default = _default_of(loc)
-    example = f"The default is {json.dumps(default)}." if default is not None else f"Mend {key}."
+    example = what_to_write(loc)
     if isinstance(value, str) and first["type"] in ("int_type", "float_type", "bool_type"):
         example = "Write it without quotes." if _is_scalar_text(value, first["type"]) else example
     return RecipeError(key, value, allowed, example)
@@ -177,6 +186,7 @@ def _allowed(kind: str, context: Mapping[str, Any]) -> str:
         "int_from_float": "must be a whole number",
         "float_type": "must be a number",
         "string_type": "must be a text",
+        "string_pattern_mismatch": "must be of the form HH:MM:SS or D-HH:MM:SS",
         "bool_type": "must be true or false",
         "list_type": "must be a list",
         "dict_type": "must be a mapping of names to values",
@@ -197,21 +207,6 @@ def _loc_in(tree: Any, loc: Loc) -> Loc:
             return loc[:depth]
         node = node[part]
     return loc
-
-
-def _default_of(loc: Loc) -> Any:
-    model: type[BaseModel] = Recipe
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        field = model.model_fields.get(part)
-        if field is None:
-            return None
-        section, _ = section_of(field.annotation)
-        if section is None:
-            return None if field.is_required() else field.default
-        model = section
-    return None
 
 
 def _is_scalar_text(text: str, kind: str) -> bool:

@@ -4,12 +4,11 @@
 section ``algorithm``, and those of ``rollout`` that belong to the algorithm, as the paper named above it has them.
 """
 
+import difflib
 from typing import Any, get_args
 
 from grpo.errors import RecipeError
-from grpo.recipe.schema import Preset
-
-Settings = dict[str, dict[str, Any]]
+from grpo.recipe.schema import Algorithm, Preset
 
 # DeepSeek-R1-Zero, arXiv 2501.12948: the reference is replaced every 400 steps
 R1_ZERO = {
@@ -90,6 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 assert set(PRESETS) == set(get_args(Preset)), "every name of the schema is a preset"
 
+PLAIN_GRPO = "algorithm='{loss_type: grpo, beta: 0.04}'"  # DeepSeekMath, arXiv 2402.03300: a few keys, and no preset
 DAPO_REFILLS = 4  # times the groups of a step, at most, which keeps a step finite where nothing is learned from
 
 
@@ -98,21 +98,42 @@ def as_section(algorithm: object) -> object:
     return {"preset": algorithm} if isinstance(algorithm, str) else algorithm
 
 
+def preset_keys(name: str, problems_per_step: int) -> dict[str, Any]:
+    """Every dotted key that a preset sets in a recipe of so many problems a step, with its value there.
+
+    >>> preset_keys("dapo", 16)["rollout.max_refill_groups"]
+    64
+    """
+    keys = {f"algorithm.{key}": value for key, value in PRESETS[name].items()}
+    if name == "dapo":
+        keys["rollout.max_refill_groups"] = DAPO_REFILLS * problems_per_step
+    return keys
+
+
 def lay_under(tree: dict[str, Any]) -> None:
     """Add to a recipe's tree, in place, what its preset sets and it does not.
 
     Raises:
         RecipeError: there is no such preset.
     """
-    section = tree.get("algorithm")
-    if not isinstance(section, dict) or section.get("preset") is None:
+    section, rollout = tree.get("algorithm"), tree.get("rollout")
+    if not isinstance(section, dict) or not isinstance(section.get("preset"), str):
         return
     name = section["preset"]
     if name not in PRESETS:
-        raise RecipeError(
-            "algorithm.preset", name, f"must be one of {', '.join(PRESETS)}", "Or leave it out and set the keys."
-        )
-    tree["algorithm"] = PRESETS[name] | section
-    rollout = tree.get("rollout")
-    if name == "dapo" and isinstance(rollout, dict) and isinstance(rollout.get("problems_per_step"), int):
-        rollout.setdefault("max_refill_groups", DAPO_REFILLS * rollout["problems_per_step"])
+        raise RecipeError("algorithm.preset", name, f"must be one of {', '.join(PRESETS)}", _meant(name))
+    problems = rollout.get("problems_per_step") if isinstance(rollout, dict) else None
+    for key, value in preset_keys(name, problems if isinstance(problems, int) else 0).items():
+        place, _, last = key.partition(".")
+        if isinstance(tree.get(place), dict):
+            tree[place].setdefault(last, value)
+
+
+def _meant(name: str) -> str:
+    if name.lower() == "grpo":
+        return f"Plain GRPO, DeepSeekMath's, is {PLAIN_GRPO}."
+    terms = get_args(Algorithm.model_fields["policy_loss"].annotation)
+    if name.lower() in terms:
+        return f"As a policy term it is algorithm.policy_loss={name.lower()}."
+    near = difflib.get_close_matches(name.lower(), PRESETS, n=1)
+    return f"Did you mean '{near[0]}'?" if near else "Or leave it out and set the keys."

@@ -1,5 +1,6 @@
 """Every key a recipe may hold, its type and its default."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +13,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 PassRate = Annotated[float, Field(ge=0, le=1)]
 PREFILL_TOKENS = 4096  # of prompts, in one step of an engine
 Preset = Literal["r1_zero", "dapo", "dr_grpo", "gspo", "cispo", "rloo", "reinforce_pp", "tinyzero"]
+Duration = Annotated[str, Field(pattern=r"^(\d+-)?\d{1,3}:[0-5]\d:[0-5]\d$")]  # HH:MM:SS or D-HH:MM:SS
+UNBOUNDED = ("sapo", "reinforce", "dppo")  # policy terms that epsilon and epsilon_high do not bound
 Decay = Annotated[float, Field(ge=0, lt=1)]  # at 1 a moving average never moves
 
 
@@ -228,6 +231,7 @@ class Recipe(Section):
     model: str  # a folder, a hub id, or tiny-base
     seed: NonNegativeInt = 0
     max_steps: PositiveInt
+    max_time: Duration | None = None  # then the run saves and ends as if interrupted, in time to do so
     output_dir: str
     template: Literal["qa", "question_answer", "r1_zero", "chat"]
     num_gpus: NonNegativeInt = 0  # 0 is a CPU
@@ -241,6 +245,15 @@ class Recipe(Section):
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
     log: Log = Log()
+
+    @property
+    def max_seconds(self) -> float:
+        """``max_time`` in seconds; infinite without one."""
+        if self.max_time is None:
+            return math.inf
+        days, _, clock = self.max_time.rpartition("-")
+        hours, minutes, seconds = (int(part) for part in clock.split(":"))
+        return float(((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds)
 
     @property
     def answers_per_step(self) -> int:

@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "console": COMMON,
     "run_folder": COMMON,
     "chain": COMMON | {"run_folder"},
+    "surroundings": COMMON | {"data", "run_folder"},
     "checkpoint": COMMON | {"buckets"},
     "score_difference": set(),
     "weights": COMMON | {"score_difference"},
@@ -68,12 +69,12 @@ ALLOWED: dict[str, set[str]] = {
     "run_state": COMMON | {"buffer", "learner"},
     "trainer": COMMON
     | {"rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "advantages"}
-    | {"failure_watch", "chain", "step_metrics", "transcripts", "run_state", "run_folder", "console"},
+    | {"failure_watch", "chain", "surroundings", "step_metrics", "transcripts", "run_state", "run_folder", "console"},
     # the way in
     "launch": COMMON
     | {"trainer", "rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "engine", "prompts", "data"}
     | {"scoring", "models", "rewards", "model_shape", "check", "run_folder", "run_state", "console", "assembly"}
-    | {"parallel_sizes"},
+    | {"parallel_sizes", "surroundings"},
     "assembly": COMMON | {"learner", "engine", "crew", "models", "precision", "prompts", "python_tool", "rewards"},
     "crew": COMMON | {"learner", "processes"},
     "check": COMMON

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 from torch import equal
 
+from grpo.errors import RecipeError
 from grpo.launch import evaluate_model, train
 from grpo.metrics import is_timing
 from grpo.recipe import Recipe, load_recipe
@@ -146,6 +147,27 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path) ->
     resumed = recipe(folder, f"max_steps={done + 1}")
     train(resumed, resume=True)
     assert newest(folder).name == f"step-{done + 1:08d}"
+
+
+def test_max_time_saves_in_time_and_ends_as_interrupted(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "grpo.cli", "train", str(QUICKSTART), *SMALL, f"output_dir={folder}"]
+    run = subprocess.run([*command, "max_steps=5000", "max_time=00:00:20"], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 130, run.stderr
+    assert "max_time 00:00:20 is near: saving and ending here" in run.stdout
+    assert "this goes on from it: grpo train" in run.stderr
+    assert 1 <= int(newest(folder).name.removeprefix("step-")) < 5000
+
+
+def test_a_changed_recipe_is_named_and_goes_on_only_where_that_is_allowed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(recipe(folder, "max_steps=1"), resume=False)
+    changed = recipe(folder, "max_steps=2", "learner.learning_rate=1e-4", "learner.weight_decay=0.1")
+    with pytest.raises(RecipeError, match="learning_rate") as caught:
+        train(changed, resume=True)
+    assert "weight_decay" in str(caught.value)
+    train(changed, resume=True, allow_change=True)
+    assert newest(folder).name == "step-00000002"
 
 
 def test_groups_outside_the_pass_rates_are_rejected_for_that_reason(tmp_path: Path) -> None:

@@ -1,11 +1,25 @@
 """The strict loader: each mistake gives one message with key or file, value, what is allowed and the fix."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
+from grpo.check import report
 from grpo.errors import RecipeError, UserError
-from grpo.recipe import Recipe, load_recipe, nearest_key, parse_recipe, recipe_keys, to_yaml, with_overrides
+from grpo.recipe import (
+    SHIPPED,
+    Recipe,
+    check_resumable,
+    load_recipe,
+    nearest_key,
+    parse_recipe,
+    recipe_keys,
+    to_yaml,
+    with_overrides,
+)
+from grpo.recipe.examples import EXAMPLES, what_to_write
+from grpo.recipe.presets import PRESETS
 
 MINIMAL = """\
 model: tiny-base
@@ -86,6 +100,44 @@ def test_the_last_override_of_a_key_holds() -> None:
     assert parse_recipe(MINIMAL, ["seed=1", "seed=2"]).seed == 2
 
 
+def test_a_key_beside_a_preset_wins_wherever_it_stands() -> None:
+    beside = ["algorithm.epsilon_high=0.3", "algorithm=gspo"]
+    recipe = parse_recipe(MINIMAL, beside)
+    assert (recipe.algorithm.epsilon_high, recipe.algorithm.policy_loss) == (0.3, "gspo")
+    assert parse_recipe(MINIMAL, beside[::-1]) == recipe
+
+
+def test_a_key_of_a_list_wins_over_the_list_wherever_it_stands() -> None:
+    recipe = parse_recipe(MINIMAL, ["rewards.0.weight=0.5", "rewards=[{name: number}]"])
+    assert recipe.rewards[0].weight == 0.5
+
+
+def test_a_preset_replaces_the_section_or_lies_under_it() -> None:
+    text = MINIMAL + "algorithm: {loss_type: dr_grpo, entropy_coef: 0.1}\n"
+    replaced = parse_recipe(text, ["algorithm=gspo"]).algorithm
+    assert (replaced.loss_type, replaced.entropy_coef) == ("grpo", 0.0)
+    under = parse_recipe(text, ["algorithm.preset=gspo"]).algorithm
+    assert (under.loss_type, under.entropy_coef, under.policy_loss) == ("dr_grpo", 0.1, "gspo")
+
+
+def test_what_the_command_line_takes_the_effect_from_goes_back_to_its_default() -> None:
+    text = MINIMAL + "algorithm: {epsilon: 0.3, epsilon_high: 0.4}\n"
+    recipe = parse_recipe(text, ["algorithm.policy_loss=sapo"])
+    assert (recipe.algorithm.epsilon, recipe.algorithm.epsilon_high) == (0.2, None)
+    assert parse_recipe(to_yaml(recipe)) == recipe
+    assert refused("algorithm.policy_loss=sapo", "algorithm.epsilon=0.3", text=text).key == "algorithm.epsilon"
+    in_file = text.replace("{epsilon", "{policy_loss: sapo, epsilon")
+    assert refused(text=in_file).key == refused("seed=1", text=in_file).key == "algorithm.epsilon"
+
+
+@pytest.mark.parametrize("form", ["algorithm", "algorithm.preset"])
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_goes_with_every_shipped_recipe(path: Path, name: str, form: str) -> None:
+    recipe = load_recipe(path, [f"{form}={name}"])
+    assert parse_recipe(to_yaml(recipe)) == recipe
+
+
 def test_overrides_of_a_recipe_are_checked_like_those_of_a_file() -> None:
     recipe = parse_recipe(MINIMAL)
     assert with_overrides(recipe, ["seed=7"]) == parse_recipe(MINIMAL, ["seed=7"])
@@ -103,13 +155,28 @@ def test_overrides_of_a_recipe_are_checked_like_those_of_a_file() -> None:
         ("data.train.pth=x", "data.train.path"),
         ("model.path=x", "data.train.path"),
         ("temperature=1.0", "rollout.temperature"),
+        ("rolout={}", "rollout"),
+        ("algorithm.clip_eps=0.1", "algorithm.epsilon"),
+        ("algorithm.clip_ratio_high=0.3", "algorithm.epsilon_high"),
+        ("algorithm.kl_loss_coef=0.1", "algorithm.beta"),
+        ("learner.lr=1e-6", "learner.learning_rate"),
+        ("algorithm.ref_update_steps=4", "algorithm.ref_model_sync_steps"),
+        ("rollout.n=8", "rollout.num_generations"),
+        ("num_samples=8", "rollout.num_generations"),
     ],
 )
 def test_unknown_key_names_the_nearest_in_the_whole_schema(override: str, nearest: str) -> None:
     error = refused(override)
     assert error.key == override.split("=")[0]
-    assert f"The nearest is '{nearest}'" in str(error) or nearest.endswith("path")
     assert "there is no such key" in str(error)
+    if override != "model.path=x":  # below a text, where no key can be
+        assert error.fix == f"The nearest is '{nearest}'."
+
+
+@pytest.mark.parametrize("override", ["algorithm.colour=1", "rollout.x=1", "algorithm.ppo_mini_batch_size=2"])
+def test_unknown_key_that_is_like_no_other_is_told_no_other(override: str) -> None:
+    assert "The nearest is" not in str(refused(override))
+    assert "`grpo check RECIPE` prints every key" in refused(override).fix
 
 
 def test_unknown_key_in_the_file_is_refused_too() -> None:
@@ -154,6 +221,33 @@ def test_wrong_value_among_free_arguments_names_its_key() -> None:
 
 def test_wrong_value_recalls_the_default() -> None:
     assert "The default is 1.0." in str(refused("rollout.temperature=hot"))
+
+
+@pytest.mark.parametrize(
+    ("override", "fix"),
+    [
+        ("rewards=foo", "Write a list of sections, as in rewards=[{name: number}]."),
+        ("algorithm.off_policy_mask_threshold=0", "Leave it out, or use 0.5, say."),
+        ("max_steps=ten", "Use 100, say."),
+        ("rollout=x", "Set its keys, as in rollout.engine=vllm."),
+        ("scoring.audit=x", "Set its keys, as in scoring.audit.name=math_answer."),
+    ],
+)
+def test_wrong_value_shows_one_that_is_right(override: str, fix: str) -> None:
+    assert refused(override).fix == fix
+
+
+def test_every_key_has_a_value_to_show() -> None:
+    for key in recipe_keys():
+        place = tuple(0 if part == "N" else part for part in key.split("."))
+        assert "mend" not in what_to_write(place).lower(), key
+
+
+@pytest.mark.parametrize("key", [key for key in EXAMPLES if not key.endswith(".fn")])
+def test_the_values_that_are_shown_are_accepted(key: str) -> None:
+    base = "data: {train: {path: a}, held_out: {path: b}}\nscoring: {audit: {name: number}}\n"
+    text = base + MINIMAL.replace("data:\n  train: {path: arithmetic}\n", "")
+    assert isinstance(parse_recipe(text, [f"{key.replace('.N.', '.0.')}={EXAMPLES[key]}"]), Recipe)
 
 
 def test_missing_key_is_named() -> None:
@@ -254,20 +348,57 @@ def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
             "algorithm.ref_model_mixup_alpha",
             "rounded away",
         ),
-        (["algorithm=gspo", "algorithm.top_entropy_quantile=0.2"], "algorithm.top_entropy_quantile", "whole answer"),
+        (
+            ["algorithm=gspo", "algorithm.top_entropy_quantile=0.2"],
+            "algorithm.top_entropy_quantile",
+            "no token could be left out. Set algorithm.top_entropy_quantile=1.0, or algorithm.policy_loss=gspo_token.",
+        ),
         (
             ["algorithm=gspo", "algorithm.importance_sampling_mode=token_mask"],
             "algorithm.importance_sampling_mode",
-            "Use gspo_token, or sequence_mask",
+            "Set algorithm.importance_sampling_mode=sequence_mask, or algorithm.policy_loss=gspo_token",
         ),
         (["algorithm.importance_sampling_min=0.5"], "algorithm.importance_sampling_min", "a mode that masks"),
         (
             ["algorithm.old=behavior", "algorithm.importance_sampling_mode=token_mask"],
             "algorithm.importance_sampling_mode",
-            "needs a correction",
+            "Set algorithm.old=recompute",
         ),
-        (["algorithm.kl_importance_correction=true"], "algorithm.kl_importance_correction", "needs beta above 0"),
-        (["algorithm.dppo_threshold=0.3"], "algorithm.dppo_threshold", "needs policy_loss=dppo"),
+        (["algorithm.kl_importance_correction=true"], "algorithm.kl_importance_correction", "Set algorithm.beta=0.001"),
+        (["algorithm.kl_in=reward"], "algorithm.kl_in", "no effect with algorithm.beta=0"),
+        (["algorithm.kl_estimator=k1"], "algorithm.kl_estimator", "or algorithm.kl_estimator=k3, the default"),
+        (
+            ["algorithm.importance_sampling_correction=false", "algorithm.importance_sampling_cap=5"],
+            "algorithm.importance_sampling_cap",
+            "Set algorithm.importance_sampling_correction=true, or algorithm.importance_sampling_cap=2.0, the default.",
+        ),
+        (
+            ["algorithm.importance_sampling_correction=false", "algorithm.importance_sampling_mode=token_mask"],
+            "algorithm.importance_sampling_mode",
+            "Set algorithm.importance_sampling_correction=true, or algorithm.importance_sampling_mode=token_truncate",
+        ),
+        (["algorithm.policy_loss=dppo", "algorithm.epsilon=0.3"], "algorithm.epsilon", "bounds no ratio"),
+        (
+            ["algorithm.policy_loss=sapo", "algorithm.epsilon_high=0.3"],
+            "algorithm.epsilon_high",
+            "algorithm.epsilon_high=null, the default",
+        ),
+        (["algorithm={policy_loss: reinforce, epsilon: 0.3}"], "algorithm.epsilon", "bounds no ratio"),
+        (["algorithm.epsilon=2"], "algorithm.epsilon", "must be at most 1"),
+        (["algorithm=cispo", "algorithm.epsilon=1.01"], "algorithm.epsilon", "must be at most 1"),
+        (["algorithm=DAPO"], "algorithm.preset", "Did you mean 'dapo'?"),
+        (["algorithm=grpo"], "algorithm.preset", "algorithm='{loss_type: grpo, beta: 0.04}'"),
+        (["algorithm=sapo"], "algorithm.preset", "algorithm.policy_loss=sapo"),
+        (["algorithm.preset=[dapo]"], "algorithm.preset", "must be one of"),
+        *(
+            (
+                ["rollout.top_k=5", "algorithm.importance_sampling_correction=false", f"{moving}=4"],
+                "rollout.top_k",
+                f"does not go with {moving} = 4",
+            )
+            for moving in ("algorithm.num_minibatches", "algorithm.num_iterations", "rollout.max_staleness")
+        ),
+        (["algorithm.dppo_threshold=0.3"], "algorithm.dppo_threshold", "Set algorithm.policy_loss=dppo"),
         (
             [
                 "algorithm.policy_loss=reinforce",
@@ -348,6 +479,11 @@ def test_keys_that_contradict_each_other_are_refused_with_a_fix(overrides: list[
         ["evaluation.temperature=0", "evaluation.num_samples=1"],
         ["data.train.limit=128", "data.held_out.path=other.jsonl"],
         ["rollout.engine_dtype=bfloat16"],
+        ["algorithm=cispo", "algorithm.epsilon=1.0"],
+        ["algorithm.policy_loss=gmpo", "algorithm.epsilon=2.0"],
+        ["algorithm={loss_type: grpo, beta: 0.04}"],
+        ["algorithm=gspo", "algorithm.policy_loss=dppo"],
+        ["algorithm=rloo", "algorithm.beta=0.0"],
     ],
 )
 def test_neighbours_of_the_refused_are_accepted(overrides: list[str]) -> None:
@@ -358,3 +494,61 @@ def test_fix_of_a_batch_that_does_not_divide_is_itself_accepted() -> None:
     error = refused("algorithm.num_minibatches=7")
     suggested = error.fix.split()[1].rstrip(",")
     assert parse_recipe(MINIMAL, [f"algorithm.num_minibatches={suggested}"]).algorithm.num_minibatches == 8
+
+
+def test_resuming_names_every_key_that_differs_and_how_to_go_back() -> None:
+    before, now = parse_recipe(MINIMAL), parse_recipe(MINIMAL, ["algorithm=gspo", "rollout.stop=['</a b>']"])
+    with pytest.raises(RecipeError) as caught:
+        check_resumable(before, now)
+    changed = ("epsilon", "epsilon_high", "loss_type", "policy_loss", "preset")
+    names = [*(f"algorithm.{name}" for name in changed), "rollout.stop"]
+    assert caught.value.key == names[0]
+    assert [name for name in names if f"'{name}' = " not in str(caught.value)] == []
+    assert "'algorithm.loss_type' = 'grpo': it has 'dapo'" in str(caught.value)
+    again = shlex.split(caught.value.fix.removeprefix("Resume with ").partition(", or start")[0])
+    assert [override.partition("=")[0] for override in again] == names
+    assert check_resumable(before, with_overrides(now, again)) == []
+
+
+def test_resuming_with_allowed_changes_says_each() -> None:
+    before, now = parse_recipe(MINIMAL), parse_recipe(MINIMAL, ["algorithm.epsilon=0.3", "seed=2", "max_steps=9"])
+    assert check_resumable(before, now, allow_change=True) == [
+        "algorithm.epsilon = 0.3, where the run had 0.2",
+        "seed = 2, where the run had 0",
+    ]
+
+
+def test_resuming_as_before_is_no_change() -> None:
+    before = parse_recipe(MINIMAL)
+    elsewhere = parse_recipe(MINIMAL, ["max_steps=9", "output_dir=runs/y", "checkpoint.every=1", "max_time=1:00:00"])
+    assert check_resumable(before, elsewhere) == []
+    assert check_resumable(before, elsewhere, allow_change=True) == []
+
+
+def test_resuming_with_parts_that_the_run_has_not_points_to_its_own_recipe() -> None:
+    before, now = parse_recipe(MINIMAL), parse_recipe(MINIMAL, ["data.held_out.path=arithmetic"])
+    with pytest.raises(
+        RecipeError, match=r"'data\.held_out\.path' = 'arithmetic'.* has None.*own recipe, runs/x/recipe"
+    ):
+        check_resumable(before, now)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["rollout.max_refill_groups=2"], "refill: at most 2 groups that teach nothing replaced a step"),
+        (
+            ["rollout.max_refill_groups=2", "algorithm=reinforce_pp"],
+            "refill: at most 2 groups with fewer than two scored answers replaced a step: up to 16 answers more; "
+            "groups that score alike do teach",
+        ),
+        (
+            ["rollout.max_refill_groups=2", "algorithm=reinforce_pp", "rollout.min_pass_rate=0.1"],
+            "with fewer than two scored answers or outside the pass rates replaced",
+        ),
+        (["rollout.max_staleness=1"], "weights up to 1 version old"),
+        (["rollout.max_staleness=3"], "weights up to 3 versions old"),
+    ],
+)
+def test_check_says_which_groups_are_replaced_and_how_old_answers_may_be(overrides: list[str], said: str) -> None:
+    assert said in report(parse_recipe(MINIMAL, overrides))

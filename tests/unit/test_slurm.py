@@ -5,10 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from grpo.cli import app
 from grpo.errors import RecipeError, UserError
-from grpo.recipe import Recipe, parse_recipe
-from grpo.slurm import job_script
+from grpo.recipe import SHIPPED, Recipe, load_recipe, parse_recipe
+from grpo.slurm import idle_note, job_script
 
 TEXT = """
 model: tiny-base
@@ -117,14 +119,82 @@ def test_engines_have_their_gpus_on_the_first_node() -> None:
     script = job_script("r.yaml", [], recipe(*overrides), nodes=2, gpus_per_node=8)
     assert "--nproc-per-node=4 " in script
     with pytest.raises(RecipeError, match="needs 8 GPUs on each node beside the engines' 4 on the first"):
-        job_script("r.yaml", [], recipe(*overrides, "parallel.shard=16"), nodes=2, gpus_per_node=8)
+        job_script("r.yaml", [], recipe(*overrides, "num_gpus=20", "parallel.shard=16"), nodes=2, gpus_per_node=8)
+
+
+def test_a_job_without_its_environment_says_so_before_it_starts(tmp_path: Path) -> None:
+    script = job_script("r.yaml", [], recipe(), nodes=2, gpus_per_node=8)
+    done = subprocess.run(
+        ["/bin/bash", "-c", script],
+        cwd=tmp_path,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 127
+    assert done.stderr == "no torchrun on PATH: activate the environment that grpo is installed in, and submit again\n"
+
+
+def note_of(*overrides: str, nodes: int, gpus_per_node: int = 8, name: str = "r1_zero") -> str | None:
+    return idle_note(load_recipe(SHIPPED / f"{name}.yaml", overrides), nodes=nodes, gpus_per_node=gpus_per_node)
+
+
+def test_gpus_that_stay_idle_are_said_with_what_uses_them() -> None:
+    assert note_of(nodes=1) is None
+    assert note_of("num_gpus=14", "parallel.shard=12", nodes=2) == (
+        "note: the job books 16 GPUs and uses 14: 6 for the learner on each node, and the engines' 2 on the first "
+        "node. No other parallel.shard uses more"
+    )
+    assert note_of("num_gpus=6", "parallel.shard=4", nodes=2) == (
+        "note: the job books 16 GPUs and uses 6: 2 for the learner on each node, and the engines' 2 on the first node. "
+        "num_gpus=14 parallel.shard=12 uses 14; --gpus-per-node 4 books 8"
+    )
+    alone = note_of("num_gpus=1", nodes=1, name="quickstart")
+    assert alone is not None
+    assert "books 8 GPUs and uses 1: 1 for the learner. num_gpus=8 parallel.shard=6 rollout.num_engines=2" in alone
+    assert alone.endswith("--gpus-per-node 1 books 1")
+
+
+def test_the_command_line_prints_the_script_alone_and_the_note_beside_it() -> None:
+    arguments = ["launch", "slurm", str(SHIPPED / "r1_zero.yaml"), "num_gpus=14", "parallel.shard=12", "--nodes", "2"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0
+    assert done.stdout.startswith("#!/bin/bash\n")
+    assert "note:" not in done.stdout
+    assert done.stderr.startswith("note: the job books 16 GPUs and uses 14")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "nodes", "message"),
+    [
+        ("r1_zero", [], 2, "8 GPUs are on 1 of them, .* Use --nodes 1, or sizes for 2: num_gpus=14 parallel.shard=12$"),
+        (
+            "r1_zero",
+            ["num_gpus=16", "parallel.shard=14"],
+            2,
+            "needs 7 GPUs on each node beside the engines' 2 .* Use num_gpus=14 parallel.shard=12.$",
+        ),
+        ("r1_zero", ["num_gpus=16"], 2, "'num_gpus' = 16: must be what the sizes make up"),
+        ("quickstart", [], 1, "is a run on a CPU, and the job would book 8 GPUs for it. Use num_gpus=1;"),
+        ("quickstart_2x2", [], 1, "is a run on a CPU, and the job would book 8 GPUs for it. Use num_gpus=4;"),
+        ("quickstart", ["num_gpus=1"], 2, "multiple of the 2 nodes. Use num_gpus=14 parallel.shard=12 rollout.num_eng"),
+    ],
+)
+def test_a_job_that_books_gpus_for_nothing_is_refused_with_what_works(
+    name: str, overrides: list[str], nodes: int, message: str
+) -> None:
+    resolved = load_recipe(SHIPPED / f"{name}.yaml", overrides)
+    with pytest.raises(UserError, match=message):
+        job_script("r.yaml", overrides, resolved, nodes=nodes, gpus_per_node=8)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"nodes": 5}, "must be a multiple of the 5 nodes. Use parallel.shard=30"),
-        ({"gpus_per_node": 4}, "needs 6 GPUs on each node beside the engines' 2 on the first, and a node has 4"),
+        ({"nodes": 5}, "must be a multiple of the 5 nodes. Use num_gpus=32 parallel.shard=30"),
+        ({"gpus_per_node": 4}, "needs 6 GPUs on each node beside the engines' 2 .* Use num_gpus=6 parallel.shard=4"),
+        ({"nodes": 6, "gpus_per_node": 2}, "Take nodes of more GPUs, or fewer engines"),
         ({"nodes": 0}, "--nodes 0"),
         ({"time": "tomorrow"}, "--time 'tomorrow'"),
         ({"time": "00:10:00"}, "more than the 600 s"),

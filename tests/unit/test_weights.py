@@ -44,6 +44,22 @@ def test_a_difference_on_one_text_at_a_near_tie_of_experts_passes_and_is_counted
     assert not Publisher(Side(), Side(), PROBES, exact=True).publish(FIRSTS_TURN).near_tie
 
 
+def test_in_bf16_one_text_that_differs_is_judged_by_the_mean_over_all() -> None:
+    """0.27 nats on one of two tokens is 0.135 of that text and 0.045 of the three; 0.05 is allowed."""
+    publication = Publisher(Side(), Rounded({1: 0.27}), PROBES, exact=False).publish(FIRSTS_TURN)
+    assert publication.near_tie
+    assert publication.probe_difference == pytest.approx(0.045)
+    with pytest.raises(PublishError, match="probe texts score"):
+        Publisher(Side(), Rounded({1: 0.3, 7: 0.1}), PROBES, exact=False).publish(FIRSTS_TURN)
+
+
+class Rounded(Side):
+    """Without differences until weights are loaded."""
+
+    def score(self, token_ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        return super().score(token_ids) if self.version else Side().score(token_ids)
+
+
 def test_probes_take_turns() -> None:
     """An engine wrong on one text alone is found out when its turn has come."""
     publisher = Publisher(Side(margin=1.0), Side({4: 0.3}), PROBES, exact=True)
