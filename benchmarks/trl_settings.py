@@ -16,6 +16,7 @@ TRL_COMMON: Values = {
     "use_bias_correction_kl": False,
 }
 COMMON: Values = {"epsilon": 0.2, "epsilon_high": 0.28}
+UNBOUNDED = ("sapo", "reinforce")  # policy terms that neither bounds
 
 
 class Convention(StrEnum):
@@ -34,7 +35,7 @@ class Setting:
 
     Attributes:
         trl: arguments of TRL's config; over ``TRL_COMMON`` for its GRPO trainer.
-        grpo: keys of the recipe's section ``algorithm``, over ``COMMON``.
+        grpo: keys of the recipe's section ``algorithm``, over ``COMMON`` where its policy term has bounds.
         micro_batches: in how many parts TRL is given the answers of a batch.
         on_policy: whether the policy that learns is the one that sampled.
         verifiers_fail: whether the answers marked so go without a reward.
@@ -58,7 +59,7 @@ class Setting:
 
     @property
     def grpo_keys(self) -> dict[str, str | float | int | bool]:
-        return {**COMMON, **self.grpo}
+        return {**({} if self.grpo.get("policy_loss") in UNBOUNDED else COMMON), **self.grpo}
 
 
 def _alike(name: str, **keys: str | float | int | bool) -> Setting:
