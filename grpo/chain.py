@@ -16,7 +16,7 @@ from typing import Any
 from grpo.datatypes import Group
 from grpo.errors import ReplayError
 from grpo.metrics import is_timing
-from grpo.run_folder import JsonLines, to_line
+from grpo.run_folder import JsonLines, RunFolder, to_line
 
 # in the order in which a step comes to them: the first that differs is where two runs parted
 FIELDS = ("problems", "answers", "verdicts", "loss", "grad_norm", "weights", "metrics", "transcripts", "ledger")
@@ -29,25 +29,21 @@ def sampled(groups: Sequence[Group]) -> Record:
     """What a step's sampling did, in its order: which problems as tokens, which answers, which verdicts."""
     problems, answers, verdicts = (hashlib.sha256() for _ in range(3))
     for group in groups:
-        problems.update(_bytes([group.prompt.group_id, *group.prompt.token_ids]))
+        problems.update(to_line([group.prompt.group_id, *group.prompt.token_ids]))
         for member in group.members:
             completion = member.completion
-            answers.update(_bytes([completion.sample_index, completion.version, completion.finish_reason]))
+            answers.update(to_line([completion.sample_index, completion.version, completion.finish_reason]))
             answers.update(completion.token_ids.tobytes() + completion.behavior_logprobs.tobytes())
-            verdicts.update(_bytes([member.reward, {n: [v.status, v.score] for n, v in member.verdicts.items()}]))
+            verdicts.update(to_line([member.reward, {n: [v.status, v.score] for n, v in member.verdicts.items()}]))
     return {"problems": problems.hexdigest(), "answers": answers.hexdigest(), "verdicts": verdicts.hexdigest()}
 
 
 class Chain:
-    """Writes the chain of a run into its ``chain.jsonl``, going on from the record that the file ends with.
+    """Writes the chain of a run into its folder's ``chain.jsonl``, going on from the record that the file ends with."""
 
-    Args:
-        file: the chain's own.
-        covered: the files of ``COVERED``, by name.
-    """
-
-    def __init__(self, file: JsonLines, covered: Mapping[str, JsonLines]) -> None:
-        self._file, self._covered = file, covered
+    def __init__(self, folder: RunFolder) -> None:
+        self._file = folder.chain
+        self._covered: dict[str, JsonLines] = {name: getattr(folder, name) for name in COVERED}
 
     def append(self, step: int, done: Record, metrics: Mapping[str, float]) -> None:
         """Record a step, after all else of it has been written.
@@ -62,11 +58,10 @@ class Chain:
         written = {
             name: _sha256(file.read(before.get(name, 0), positions[name])) for name, file in self._covered.items()
         }
-        untimed = {name: value for name, value in sorted(metrics.items()) if not is_timing(name)}
-        fields = done | {"metrics": _sha256(_bytes(untimed))} | written
+        fields = done | {"metrics": _untimed(metrics)} | written
         record: Record = {"step": step, **{name: fields.get(name) for name in FIELDS}, "positions": positions}
         record["previous"] = "" if last is None else last["hash"]
-        self._file.append(record | {"hash": _sha256(_bytes(record))})
+        self._file.append(record | {"hash": _sha256(to_line(record))})
 
 
 def read_chain(run: Path) -> dict[int, Record]:
@@ -87,7 +82,7 @@ def read_chain(run: Path) -> dict[int, Record]:
         step, after = record["step"], record["positions"]
         found: Record = {name: _sha256(contents[name][before[name] : after[name]]) for name in COVERED}
         found |= {"metrics": metrics.get(step), "previous": previous}
-        found["hash"] = _sha256(_bytes({name: value for name, value in record.items() if name != "hash"}))
+        found["hash"] = _sha256(to_line({name: value for name, value in record.items() if name != "hash"}))
         for name, value in found.items():
             if record.get(name) != value:
                 raise ReplayError(_altered(run, step, name))
@@ -101,22 +96,20 @@ def difference(recorded: Record, replayed: Record) -> str | None:
 
 
 def _altered(run: Path, step: int, field: str) -> str:
-    files = {"metrics": "metrics.jsonl", "transcripts": "transcripts.jsonl", "ledger": "ledger.jsonl"}
-    what = (
-        f"{run / files[field]} does not hold what the step wrote" if field in files else "the chain itself is altered"
-    )
-    return f"step {step}, field '{field}': {what}"
+    if field in ("metrics", *COVERED):
+        return f"step {step}, field '{field}': {run / field}.jsonl does not hold what the step wrote"
+    return f"step {step}, field '{field}': the chain itself is altered"
 
 
 def _metrics_by_step(run: Path) -> dict[int, str]:
-    """The hash of each training step's metrics, timings left out."""
-    hashes = {}
-    for line in (run / "metrics.jsonl").read_bytes().splitlines():
-        values = json.loads(line)
-        if "step_time" in values:
-            untimed = {name: value for name, value in sorted(values.items()) if not is_timing(name) and name != "step"}
-            hashes[values["step"]] = _sha256(_bytes(untimed))
-    return hashes
+    """The hash of each training step's metrics."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_bytes().splitlines())
+    return {values.pop("step"): _untimed(values) for values in lines if "step_time" in values}
+
+
+def _untimed(metrics: Mapping[str, float]) -> str:
+    """The hash of metrics, in memory or as ``metrics.jsonl`` gives them back, without timings."""
+    return _sha256(to_line({name: value for name, value in sorted(metrics.items()) if not is_timing(name)}))
 
 
 def _parsed(line: bytes, path: Path, number: int) -> Record:
@@ -130,11 +123,6 @@ def _parsed(line: bytes, path: Path, number: int) -> Record:
     if not complete:
         raise ReplayError(f"{path}, line {number}: no record of a step")
     return record
-
-
-def _bytes(value: object) -> bytes:
-    """One text for one value; what metrics.jsonl gives back has the same."""
-    return to_line(value)
 
 
 def _sha256(data: bytes) -> str:

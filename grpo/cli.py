@@ -103,7 +103,7 @@ def replay(
         recorded = replaying.read_recorded(run)
         typer.echo(f"{run}: its files hold what its {len(recorded)} steps wrote")
         chosen = sorted({*(steps or []), *random.sample(sorted(recorded), min(verify, len(recorded)))})
-        replaying.replay(run, chosen, typer.echo)
+        replaying.replay(run, recorded, chosen, typer.echo)
         if chosen:
             typer.echo(f"{len(chosen)} of {len(chosen)} steps, run again, are what the run recorded")
 

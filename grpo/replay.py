@@ -13,23 +13,23 @@ from grpo.recipe import Recipe, parse_recipe
 from grpo.run_folder import FILES, RECIPE
 
 
-def replay(run: Path, steps: Sequence[int], report: Callable[[str], None]) -> None:
-    """Check a run's files against its chain, then run ``steps`` again, each from the nearest whole checkpoint.
+def replay(run: Path, recorded: dict[int, Record], steps: Sequence[int], report: Callable[[str], None]) -> None:
+    """Run steps of a run again, each from the nearest whole checkpoint before it, and compare.
 
     Args:
         run: the run folder; nothing in it is written.
+        recorded: its chain (``read_recorded``).
         report: is told of each step that came out the same.
 
     Raises:
-        UserError: ``run`` is no run folder, or a step is not among those it finished.
+        UserError: a step is not among those that the run finished.
         ReplayError: it names the first step and field that differ.
     """
-    recorded = read_recorded(run)
     unknown = [step for step in steps if step not in recorded]
     if unknown:
         raise UserError(f"step {unknown[0]} is not in {run}: it finished steps {min(recorded)} to {max(recorded)}")
-    starts = complete_steps(run / "checkpoints")
     pending = sorted(set(steps))
+    starts = complete_steps(run / "checkpoints") if pending else {}
     while pending:
         start = max((step for step in starts if step < pending[0]), default=0)
         later = min((step for step in starts if step > start), default=pending[-1])
@@ -39,7 +39,11 @@ def replay(run: Path, steps: Sequence[int], report: Callable[[str], None]) -> No
 
 
 def read_recorded(run: Path) -> dict[int, Record]:
-    """The chain of a run folder, checked against its files; see ``read_chain``."""
+    """The chain of a run folder, checked against its files; see ``read_chain``.
+
+    Raises:
+        UserError: ``run`` is no run folder.
+    """
     if not (run / RECIPE).is_file():
         raise UserError(f"'{run}' is no run folder: it has no {RECIPE}")
     return read_chain(run)
@@ -52,10 +56,10 @@ def _replay_stretch(
     with tempfile.TemporaryDirectory(prefix="grpo-replay-") as scratch:
         recipe = _copy(run, checkpoint, Path(scratch) / "run")
         with run_of(recipe, resume=True) as trainer:
-            for step in steps:
-                trainer.replay(until=step)
-                _compare(recorded, read_chain(trainer.folder.path), step)
-                report(f"step {step}: the same, weights {recorded[step]['weights']}")
+            for step in trainer.replay(until=steps[-1]):
+                if step in steps:
+                    _compare(recorded, read_chain(trainer.folder.path))
+                    report(f"step {step}: the same, weights {recorded[step]['weights']}")
 
 
 def _copy(run: Path, checkpoint: Path | None, to: Path) -> Recipe:
@@ -71,10 +75,10 @@ def _copy(run: Path, checkpoint: Path | None, to: Path) -> Recipe:
     return recipe.model_copy(update={"output_dir": str(to), "log": log})
 
 
-def _compare(recorded: dict[int, Record], replayed: dict[int, Record], until: int) -> None:
-    for step in sorted(step for step in replayed if step <= until):
-        if (field := difference(recorded[step], replayed[step])) is not None:
+def _compare(recorded: dict[int, Record], replayed: dict[int, Record]) -> None:
+    for step, record in replayed.items():
+        if (field := difference(recorded[step], record)) is not None:
             raise ReplayError(
                 f"step {step}, field '{field}': the run recorded {recorded[step].get(field)}, and run again it gave "
-                f"{replayed[step].get(field)}"
+                f"{record.get(field)}"
             )

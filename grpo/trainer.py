@@ -13,7 +13,7 @@ At 0 a step learns from what was just sampled; at 1 the next step's groups are s
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from grpo.advantages import ready_group, teaches, to_samples, with_advantages
 from grpo.buffer import Buffer, RejectReason
-from grpo.chain import COVERED, Chain, Record, sampled
+from grpo.chain import Chain, Record, sampled
 from grpo.checkpoint import CheckpointStore, load_state, save_state
 from grpo.console import Console
 from grpo.datatypes import Group, ReadyGroup, Sample
@@ -77,7 +77,6 @@ class Trainer:
     _longest: dict[str, float] = field(default_factory=lambda: {"step": 0.0, "evaluation": 0.0, "save": 0.0})  # s
     _values: dict[str, float] = field(default_factory=dict)  # what the current step will log
     _done: Record = field(default_factory=dict)  # what the current step will chain
-    _published: bool = False  # whether the engine has been given this trainer's weights
     _failures: FailureWatch = field(default_factory=FailureWatch)
 
     def train(self) -> Evaluation:
@@ -102,12 +101,12 @@ class Trainer:
                 raise KeyboardInterrupt
         return self._finish()
 
-    def replay(self, until: int) -> None:
-        """Run the steps up to this one once more, from where the trainer stands: no evaluation, no checkpoint."""
-        if not self._published:
-            self._publish()
+    def replay(self, until: int) -> Iterator[int]:
+        """Run the steps up to this one once more, yielding each: no evaluation, no checkpoint."""
+        self._publish()
         while self.buffer.step < until:
             self._step()
+            yield self.buffer.step
 
     def _step(self) -> None:
         started = time.perf_counter()
@@ -238,7 +237,7 @@ class Trainer:
         """Send the weights as the next version and prove their arrival; once at the start, as the current one."""
         version = self.buffer.step
         publication = self.publisher.publish(version)
-        self.progress.version, self._published = version, True
+        self.progress.version = version
         self._values |= publish_metrics(publication)
         self._done["weights"] = publication.weights
 
@@ -254,10 +253,6 @@ class Trainer:
         return evaluation
 
     @property
-    def _chain(self) -> Chain:
-        return Chain(self.folder.chain, {name: getattr(self.folder, name) for name in COVERED})
-
-    @property
     def _weights(self) -> dict[str, float]:
         return {reward.label: reward.weight for reward in self.recipe.rewards}
 
@@ -271,7 +266,7 @@ class Trainer:
             "memory/peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
         self.metrics.log(self.buffer.step, self._values)
-        self._chain.append(self.buffer.step, self._done, self._values)
+        Chain(self.folder).append(self.buffer.step, self._done, self._values)
         self._values, self._done = {}, {}
 
     def _record(self, sampled: Sequence[Group]) -> int:

@@ -212,8 +212,7 @@ class Publisher:
             f"{self.tolerance:.3g}): the engine processed a tensor wrongly after loading; first suspect, "
             f"of {len(receipt.repacked)} that it repacks"
         )
-        sent = receipt.version
-        raise PublishError(message, tensor=suspect, version_sent=sent, version_held=engine.version)
+        raise PublishError(message, tensor=suspect, version_sent=receipt.version, version_held=engine.version)
 
     def _probe_difference(self, engine: Engine, probe: Sequence[int]) -> float:
         return score_difference(self._learner.score(probe), engine.score(probe), exact=self._exact)

@@ -13,7 +13,7 @@ from grpo.chain import difference, read_chain
 from grpo.errors import ReplayError, UserError
 from grpo.launch import train
 from grpo.recipe import load_recipe
-from grpo.replay import replay
+from grpo.replay import read_recorded, replay
 from grpo.run_folder import to_line
 
 pytest.importorskip("vllm", reason="needs vLLM (pip install 'grpo[cpu]')")
@@ -45,7 +45,7 @@ def test_steps_run_again_are_the_steps_recorded(run: Path) -> None:
     """From the model and from a checkpoint amid, and nothing of the run is written."""
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     said: list[str] = []
-    replay(run, [2, 5, 6], said.append)
+    replay(run, read_recorded(run), [2, 5, 6], said.append)
     assert [line.split(":")[0] for line in said] == ["step 2", "step 5", "step 6"]
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
@@ -100,14 +100,14 @@ def test_a_chain_forged_throughout_is_told_by_the_step_that_it_does_not_replay(r
     recorded = read_chain(run)
     assert difference(recorded[5], recorded[5]) is None
     with pytest.raises(ReplayError, match="step 5, field 'grad_norm': the run recorded 0.125, and run again"):
-        replay(run, [5], lambda _: None)
+        replay(run, read_recorded(run), [5], lambda _: None)
 
 
 def test_what_cannot_be_replayed_is_said(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"step 9 is not in .*it finished steps 1 to {STEPS}"):
-        replay(run, [9], lambda _: None)
+        replay(run, read_recorded(run), [9], lambda _: None)
     with pytest.raises(UserError, match="is no run folder"):
-        replay(tmp_path, [1], lambda _: None)
+        replay(tmp_path, read_recorded(tmp_path), [1], lambda _: None)
     (run / "chain.jsonl").unlink()
     with pytest.raises(ReplayError, match="has no chain.jsonl"):
-        replay(run, [1], lambda _: None)
+        replay(run, read_recorded(run), [1], lambda _: None)

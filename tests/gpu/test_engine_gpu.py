@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from grpo.datatypes import Problem, Prompt
 from grpo.engine import make_engine
-from grpo.engine.protocol import Request, Sampling
+from grpo.engine.protocol import Engine, Request, Sampling
 from grpo.recipe import Rollout
 from grpo.weights import Publisher
 from tests import tiny_models
@@ -15,27 +16,33 @@ from tests import tiny_models
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
-@pytest.mark.parametrize("make", [tiny_models.make_moe, tiny_models.make_dense])
-def test_updates_reach_an_engine_on_the_same_gpu(make: object, tmp_path: Path) -> None:
-    pytest.importorskip("vllm", reason="vLLM is not installed", exc_type=ImportError)
-    assert callable(make)
-    model = make().to("cuda", torch.bfloat16)
-    engine = make_engine(
-        model=tiny_models.save(model, tmp_path),
+def engine_of(model: PreTrainedModel, folder: Path, dtype: str, *, sleep: bool = False) -> Engine:
+    rollout = Rollout(
+        problems_per_step=1,
+        num_generations=2,
+        max_completion_length=16,
+        max_num_seqs=16,
+        gpu_memory_utilization=0.2,
+        sleep=sleep,
+    )
+    return make_engine(
+        model=tiny_models.save(model, folder),
         module=model,
-        rollout=Rollout(
-            problems_per_step=1,
-            num_generations=2,
-            max_completion_length=16,
-            max_num_seqs=16,
-            gpu_memory_utilization=0.2,
-        ),
-        dtype="bfloat16",
+        rollout=rollout,
+        dtype=dtype,
         max_model_len=tiny_models.WINDOW,
         decode=tiny_models.decode,
         on_gpu=True,
         seed=0,
     )
+
+
+@pytest.mark.parametrize("make", [tiny_models.make_moe, tiny_models.make_dense])
+def test_updates_reach_an_engine_on_the_same_gpu(make: object, tmp_path: Path) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed", exc_type=ImportError)
+    assert callable(make)
+    model = make().to("cuda", torch.bfloat16)
+    engine = engine_of(model, tmp_path, "bfloat16")
     learner = tiny_models.TinyLearner(model)
     probe = list(range(3, 60))
     publisher = Publisher(learner, engine, [probe], exact=False)
@@ -51,22 +58,7 @@ def test_an_engine_in_fp32_computes_what_a_learner_on_the_cpu_does(make: object,
     pytest.importorskip("vllm", reason="vLLM is not installed", exc_type=ImportError)
     assert callable(make)
     model = make()
-    engine = make_engine(
-        model=tiny_models.save(model, tmp_path),
-        module=model,
-        rollout=Rollout(
-            problems_per_step=1,
-            num_generations=2,
-            max_completion_length=16,
-            max_num_seqs=16,
-            gpu_memory_utilization=0.2,
-        ),
-        dtype="float32",
-        max_model_len=tiny_models.WINDOW,
-        decode=tiny_models.decode,
-        on_gpu=True,
-        seed=0,
-    )
+    engine = engine_of(model, tmp_path, "float32")
     learner = tiny_models.TinyLearner(model)
     probe = list(range(3, 60))
     publisher = Publisher(learner, engine, [probe], exact=True)
@@ -79,23 +71,7 @@ def test_an_engine_in_fp32_computes_what_a_learner_on_the_cpu_does(make: object,
 def test_a_sleeping_engine_gives_its_memory_back_and_wakes_with_new_weights(tmp_path: Path) -> None:
     pytest.importorskip("vllm", reason="vLLM is not installed", exc_type=ImportError)
     model = tiny_models.make_dense().to("cuda", torch.bfloat16)
-    engine = make_engine(
-        model=tiny_models.save(model, tmp_path),
-        module=model,
-        rollout=Rollout(
-            problems_per_step=1,
-            num_generations=2,
-            max_completion_length=16,
-            max_num_seqs=16,
-            gpu_memory_utilization=0.2,
-            sleep=True,
-        ),
-        dtype="bfloat16",
-        max_model_len=tiny_models.WINDOW,
-        decode=tiny_models.decode,
-        on_gpu=True,
-        seed=0,
-    )
+    engine = engine_of(model, tmp_path, "bfloat16", sleep=True)
     learner = tiny_models.TinyLearner(model)
     probe = list(range(3, 60))
     publisher = Publisher(learner, engine, [probe], exact=False)
