@@ -24,7 +24,8 @@ from grpo.assembly import (
 )
 from grpo.buffer import Buffer
 from grpo.check import check_window
-from grpo.checkpoint import CheckpointStore, newest_complete
+from grpo.checkpoint import newest_complete
+from grpo.checkpoint_store import CheckpointStore, Retention
 from grpo.console import Console
 from grpo.data import Dataset, load_data
 from grpo.datatypes import Prompt
@@ -101,7 +102,7 @@ def run_of(recipe: Recipe, *, resume: bool, allow_change: bool = False, mesh: Me
         dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
         _check_prompts(dataset, prompts)
         folder = stack.enter_context(_run_folder(recipe, resume))
-        checkpoints = CheckpointStore(folder.checkpoints, keep=recipe.checkpoint.keep)
+        checkpoints = CheckpointStore(folder.checkpoints, retention=_retention(recipe))
         checkpoint = checkpoints.latest() if resume else None
         changes: list[str] = []
         if checkpoint is not None:
@@ -124,7 +125,8 @@ def run_of(recipe: Recipe, *, resume: bool, allow_change: bool = False, mesh: Me
         elif resume:
             folder.truncate({})
         trainer.started_at = started_at
-        yield trainer
+        with checkpoints:
+            yield trainer
 
 
 def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
@@ -311,6 +313,12 @@ def _check_prompts(dataset: Dataset, prompts: Prompts) -> None:
         prompts.encode(problem, ordinal=place, attempt=0)
     for ordinal in range(dataset.train.size or 0):
         prompts.encode(dataset.train.problem(ordinal)[0], ordinal=ordinal, attempt=0)
+
+
+def _retention(recipe: Recipe) -> Retention:
+    kept = recipe.checkpoint
+    best = max if kept.greater_is_better else min
+    return Retention(keep=kept.keep, every=kept.keep_every, best=best if kept.metric_for_best_model else None)
 
 
 def _scorer(recipe: Recipe, prompts: Prompts) -> Scorer:

@@ -28,7 +28,11 @@ TIMING_PREFIXES = ("time/", "tokens_per_second/", "memory/", "verifier/")
 
 
 class UnknownMetricError(GrpoError, KeyError):
-    """A metric was logged under a name that the registry does not hold."""
+    """A metric was asked for under a name that the registry does not hold; ``nearest`` says which it may have meant."""
+
+    def __init__(self, message: str, nearest: str) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show its repr
@@ -134,7 +138,9 @@ METRICS = (
     Metric("time/learn_s", "seconds", "Forward, backward and optimizer."),
     Metric("time/publish_s", "seconds", "Sending the weights and proving their arrival."),
     Metric("time/evaluate_s", "seconds", "Evaluating on held-out problems."),
-    Metric("time/checkpoint_s", "seconds", "Saving a checkpoint."),
+    Metric(
+        "time/checkpoint_s", "seconds", "Waiting for a checkpoint to be copied; the rest goes on in the background."
+    ),
     Metric("tokens_per_second/engine", "tokens/s", "Completion tokens sampled over time/sample_s."),
     Metric("tokens_per_second/learner", "tokens/s", "Prompt and completion tokens learned over time/learn_s."),
     Metric("memory/peak_gb", "GiB", "Peak resident memory of this process since its start."),
@@ -164,8 +170,10 @@ def check_name(name: str) -> Metric:
         if pattern.fullmatch(name):
             return metric
     near = difflib.get_close_matches(name, [metric.name for metric in METRICS], n=1, cutoff=0.4)
-    hint = f"; the nearest is '{near[0]}'" if near else ""
-    raise UnknownMetricError(f"metric '{name}' is not registered{hint}. Add it to METRICS in grpo/metrics.py.")
+    nearest = f"the nearest is '{near[0]}'" if near else "nothing is like it"
+    raise UnknownMetricError(
+        f"metric '{name}' is not registered; {nearest}. Add it to METRICS in grpo/metrics.py.", nearest
+    )
 
 
 def is_timing(name: str) -> bool:

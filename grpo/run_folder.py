@@ -176,10 +176,17 @@ class RunFolder:
             raise RunError(f"cannot write {self.path / RECIPE}: {error.strerror}. Free some space") from error
 
     def positions(self) -> dict[str, int]:
-        """The length in bytes of each file, by name, for the checkpoint; all of it is on the disk by then."""
+        """The length in bytes of each file, by name, for the checkpoint."""
+        return {name: file.position() for name, file in self._files().items()}
+
+    def sync(self) -> None:
+        """Bring every line to the disk itself.
+
+        Raises:
+            RunError: the disk refused.
+        """
         for file in self._files().values():
             file.sync()
-        return {name: file.position() for name, file in self._files().items()}
 
     def truncate(self, positions: Mapping[str, int]) -> None:
         """Cut each file back to where a checkpoint saw it; ``{}`` (no checkpoint yet) empties them.

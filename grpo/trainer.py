@@ -11,6 +11,7 @@ There is one loop, not a synchronous and an asynchronous one: ``max_staleness`` 
 At 0 a step learns from what was just sampled; at 1 the next step's groups are sampled before this one learns.
 """
 
+import math
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from grpo.advantages import ready_group, teaches, to_samples, with_advantages
 from grpo.buffer import Buffer, RejectReason
 from grpo.chain import Chain, Record, sampled
-from grpo.checkpoint import CheckpointStore, load_state, save_state
+from grpo.checkpoint_store import CheckpointStore
 from grpo.console import Console
 from grpo.datatypes import Group, ReadyGroup, Sample
 from grpo.errors import CheckpointError, VerifierError
@@ -36,6 +37,7 @@ from grpo.rollout import Rollout
 from grpo.run_folder import RunFolder
 from grpo.run_state import Progress, restore, run_state
 from grpo.step_metrics import learning_metrics, publish_metrics, sampling_metrics
+from grpo.stored_state import load_state, save_state
 from grpo.surroundings import check_same
 from grpo.transcripts import ledger_record, transcript_record
 from grpo.weights import Publisher
@@ -74,8 +76,9 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
     started_at: float = field(default_factory=time.monotonic)  # what max_time counts from
     stop_requested: bool = False  # set from outside: finish the step, save, raise KeyboardInterrupt
-    _longest: dict[str, float] = field(default_factory=lambda: {"step": 0.0, "evaluation": 0.0, "save": 0.0})  # s
+    _longest: dict[str, float] = field(default_factory=lambda: {"step": 0.0, "evaluation": 0.0})  # s
     _values: dict[str, float] = field(default_factory=dict)  # what the current step will log
+    _scores: dict[str, float] = field(default_factory=dict)  # what was logged of the step that is done
     _done: Record = field(default_factory=dict)  # what the current step will chain
     _failures: FailureWatch = field(default_factory=FailureWatch)
 
@@ -98,7 +101,9 @@ class Trainer:
             if self._due(self.recipe.checkpoint.every) or self.stop_requested:
                 self.save()
             if self.stop_requested:
+                self.checkpoints.wait()
                 raise KeyboardInterrupt
+            self.checkpoints.raise_failure()
         return self._finish()
 
     def replay(self, until: int) -> Iterator[int]:
@@ -120,7 +125,7 @@ class Trainer:
     def _stop_in_time(self) -> None:
         """Request a stop where another step, evaluation and save might not fit into ``max_time``."""
         left = self.recipe.max_seconds - (time.monotonic() - self.started_at)
-        to_come = sum(self._longest.values()) + (0.0 if self._longest["save"] else self._longest["step"])
+        to_come = sum(self._longest.values()) + (self.checkpoints.longest_s or self._longest["step"])
         if not self.stop_requested and left < STOP_MARGIN * to_come:
             self.stop_requested = True
             self.console.say(f"max_time {self.recipe.max_time} is near: saving and ending here")
@@ -135,6 +140,7 @@ class Trainer:
         after = Evaluation.from_json(latest) if latest and step == self.buffer.step else self._evaluate()
         if self.checkpoints.newest_step != self.buffer.step:
             self.save()
+        self.checkpoints.wait()
         return after
 
     def _collect(self) -> tuple[ReadyGroup, ...]:
@@ -246,7 +252,9 @@ class Trainer:
         evaluation = self.evaluate()
         seconds = time.perf_counter() - started
         self._longest["evaluation"] = max(self._longest["evaluation"], seconds)
-        self.metrics.log(self.buffer.step, evaluation.metrics(self.source) | {"time/evaluate_s": seconds})
+        values = evaluation.metrics(self.source)
+        self.metrics.log(self.buffer.step, values | {"time/evaluate_s": seconds})
+        self._scores |= values | dict(evaluation.values)
         record = evaluation.to_json()
         self.folder.evaluations.append({"step": self.buffer.step, **record})
         self.progress.latest, self.progress.latest_step = record, self.buffer.step
@@ -267,7 +275,7 @@ class Trainer:
         }
         self.metrics.log(self.buffer.step, self._values)
         Chain(self.folder).append(self.buffer.step, self._done, self._values)
-        self._values, self._done = {}, {}
+        self._scores, self._values, self._done = self._values, {}, {}
 
     def _record(self, sampled: Sequence[Group]) -> int:
         """Write the ledger and a few transcripts; returns how many groups were rejected."""
@@ -300,12 +308,11 @@ class Trainer:
             )
 
     def save(self) -> None:
-        """Save a checkpoint of the run as it is now."""
+        """Save a checkpoint of the run as it is now; what is more than copying goes on in the background."""
         started = time.perf_counter()
-        self.checkpoints.save(self.buffer.step, self._write_checkpoint)
-        seconds = time.perf_counter() - started
-        self._longest["save"] = max(self._longest["save"], seconds)
-        self._add("time/checkpoint_s", seconds)
+        score = self._scores.get(self.recipe.checkpoint.metric_for_best_model or "", math.nan)
+        self.checkpoints.save(self.buffer.step, self._write_checkpoint, flush_others=self.folder.sync, score=score)
+        self._add("time/checkpoint_s", time.perf_counter() - started)
 
     def _write_checkpoint(self, folder: Path) -> None:
         self.save_model(folder)

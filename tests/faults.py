@@ -30,10 +30,11 @@ CALLS = {
     "checkpoint": "grpo.trainer:Trainer.save",
     "model files": "grpo.launch:_Parts.save_model",
     "trainer state": "grpo.trainer:save_state",
-    "manifest": "grpo.checkpoint:_write_manifest",
-    "flush": "grpo.checkpoint:_flush_tree",
-    "rename": "grpo.checkpoint:_move_into_place",
-    "removal": "grpo.checkpoint:CheckpointStore._remove_oldest",
+    "manifest": "grpo.checkpoint_store:write_manifest",
+    "flush": "grpo.checkpoint_store:_flush_tree",
+    "reading back": "grpo.checkpoint_store:_read_back",
+    "rename": "grpo.checkpoint_store:_move_into_place",
+    "removal": "grpo.checkpoint_store:CheckpointStore._remove_oldest",
 }
 POINTS = tuple(f"{when} {call}" for call in CALLS for when in ("before", "after"))
 

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from grpo.errors import RecipeError
+from grpo.metrics import UnknownMetricError, check_name
 from grpo.recipe.algorithm_checks import check_algorithm
 from grpo.recipe.schema import Recipe
 from rewards import VERIFIERS, installed_rewards
@@ -24,6 +25,29 @@ def check_together(recipe: Recipe) -> None:
     check_algorithm(recipe)
     _check_rewards(recipe)
     _check_data(recipe)
+    _check_best_checkpoint(recipe)
+
+
+def _check_best_checkpoint(recipe: Recipe) -> None:
+    """The best checkpoint is chosen by what was logged at its step."""
+    name, kept, evaluation = recipe.checkpoint.metric_for_best_model, recipe.checkpoint, recipe.evaluation
+    if name is None:
+        return
+    of_evaluation = name == "pass@1" or name.startswith("val-")
+    if name != "pass@1":
+        try:
+            check_name(name)
+        except UnknownMetricError as error:
+            allowed = f"is no metric ({error.nearest}); pass@1 is the newest evaluation's"
+            raise RecipeError("checkpoint.metric_for_best_model", name, allowed, "Use pass@1 or reward, say.") from None
+    if of_evaluation and kept.every and (not evaluation.every or kept.every % evaluation.every):
+        raise RecipeError(
+            "checkpoint.metric_for_best_model",
+            name,
+            f"is measured every {evaluation.every} steps (evaluation.every; 0: only at both ends), and checkpoints are "
+            f"saved every {kept.every}",
+            f"Set evaluation.every={kept.every}, or choose a metric of every step, such as reward.",
+        )
 
 
 def _check_batch(recipe: Recipe) -> None:

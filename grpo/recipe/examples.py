@@ -39,6 +39,7 @@ EXAMPLES = {
     "algorithm.delta": "4.0",
     "algorithm.off_policy_mask_threshold": "0.5",
     "learner.learning_rate": "1e-6",
+    "checkpoint.metric_for_best_model": "pass@1",
 }
 
 

@@ -216,7 +216,10 @@ class Evaluation(Section):
 
 class Checkpoint(Section):
     every: NonNegativeInt = 0  # steps; 0 saves only at the end
-    keep: PositiveInt = 2
+    keep: PositiveInt = 2  # the newest so many stay
+    keep_every: NonNegativeInt = 0  # and those whose step this divides; 0 keeps none for that
+    metric_for_best_model: str | None = None  # and the best by this metric, such as pass@1 or reward
+    greater_is_better: bool = True
 
 
 class Log(Section):

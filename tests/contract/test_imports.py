@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     # common ground
     "errors": set(),
     "seeds": set(),
-    "recipe": {"errors", "rewards"},
+    "recipe": {"errors", "rewards", "metrics"},
     "datatypes": {"rewards"},
     "metrics": {"errors", "rewards"},
     # what stands on the common ground alone
@@ -44,7 +44,9 @@ ALLOWED: dict[str, set[str]] = {
     "run_folder": COMMON,
     "chain": COMMON | {"run_folder"},
     "surroundings": COMMON | {"data", "run_folder"},
-    "checkpoint": COMMON | {"buckets"},
+    "checkpoint": COMMON,
+    "checkpoint_store": COMMON | {"checkpoint"},
+    "stored_state": COMMON | {"buckets"},
     "score_difference": set(),
     "weights": COMMON | {"score_difference"},
     "generators": COMMON | {"arithmetic"},
@@ -68,11 +70,23 @@ ALLOWED: dict[str, set[str]] = {
     "transcripts": COMMON | {"buffer", "rewards"},
     "run_state": COMMON | {"buffer", "learner"},
     "trainer": COMMON
-    | {"rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "advantages"}
+    | {"rollout", "buffer", "learner", "weights", "evaluate", "checkpoint_store", "stored_state", "advantages"}
     | {"failure_watch", "chain", "surroundings", "step_metrics", "transcripts", "run_state", "run_folder", "console"},
     # the way in
     "launch": COMMON
-    | {"trainer", "rollout", "buffer", "learner", "weights", "evaluate", "checkpoint", "engine", "prompts", "data"}
+    | {
+        "trainer",
+        "rollout",
+        "buffer",
+        "learner",
+        "weights",
+        "evaluate",
+        "checkpoint",
+        "checkpoint_store",
+        "engine",
+        "prompts",
+        "data",
+    }
     | {"scoring", "models", "rewards", "model_shape", "check", "run_folder", "run_state", "console", "assembly"}
     | {"parallel_sizes", "surroundings"},
     "assembly": COMMON | {"learner", "engine", "crew", "models", "precision", "prompts", "python_tool", "rewards"},

@@ -52,7 +52,7 @@ learner.max_grad_norm learner.row_tokens learner.gradient_checkpointing learner.
 parallel.replicate parallel.shard parallel.tensor parallel.expert parallel.context parallel.pipeline
 parallel.timeout_s
 evaluation.every evaluation.num_samples evaluation.temperature evaluation.top_p
-checkpoint.every checkpoint.keep
+checkpoint.every checkpoint.keep checkpoint.keep_every checkpoint.metric_for_best_model checkpoint.greater_is_better
 log.wandb log.project log.transcripts_per_step
 """
 

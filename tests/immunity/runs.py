@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from grpo.buffer import Buffer
-from grpo.checkpoint import CheckpointStore
+from grpo.checkpoint_store import CheckpointStore, Retention
 from grpo.console import Console
 from grpo.data import Shuffled
 from grpo.datatypes import Completion, Problem, Prompt, ScoredCompletion
@@ -59,7 +59,7 @@ def make_trainer(
     """A run in ``path`` over the model at ``source``; resumed, it goes on from its newest checkpoint."""
     folder = RunFolder(path, resume=resume)
     folder.write_recipe(to_yaml(recipe))
-    checkpoints = CheckpointStore(folder.checkpoints, keep=recipe.checkpoint.keep)
+    checkpoints = CheckpointStore(folder.checkpoints, retention=Retention(keep=recipe.checkpoint.keep))
     checkpoint = checkpoints.latest() if resume else None
     learner = learner_of(checkpoint or source, recipe)
     engine = TransformersEngine(learner.policy.model, rollout=recipe.rollout, decode=str)

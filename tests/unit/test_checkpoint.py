@@ -8,13 +8,15 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from grpo.checkpoint import CheckpointStore, find_fault, load_state, newest_complete, save_state, verify
+from grpo.checkpoint import find_fault, newest_complete, verify
+from grpo.checkpoint_store import CheckpointStore, Retention
 from grpo.errors import CheckpointError, UserError
 
 
@@ -23,6 +25,13 @@ def write_model(folder: Path, content: str = "weights") -> None:
     (folder / "model.safetensors").write_text(content * 100)
     (folder / "trainer_state").mkdir()
     (folder / "trainer_state" / "state.json").write_text("{}")
+
+
+def saved(store: CheckpointStore, step: int, write: Callable[[Path], object], **more: float) -> Path:
+    """Save, and wait for what goes on in the background."""
+    path = store.save(step, write, **more)
+    store.wait()
+    return path
 
 
 def names(folder: Path) -> list[str]:
@@ -35,11 +44,11 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def store(tmp_path):
-    return CheckpointStore(tmp_path / "checkpoints", keep=2)
+    return CheckpointStore(tmp_path / "checkpoints", retention=Retention(keep=2))
 
 
 def test_a_saved_checkpoint_is_complete_and_latest(store):
-    path = store.save(100, write_model)
+    path = saved(store, 100, write_model)
     assert path == store.folder / "step-00000100"
     assert store.latest() == path
     assert names(store.folder) == ["latest", "step-00000100"]
@@ -48,8 +57,8 @@ def test_a_saved_checkpoint_is_complete_and_latest(store):
 
 
 def test_the_manifest_lists_every_file_and_hashes_no_time(store):
-    first = json.loads((store.save(1, write_model) / "manifest.json").read_text())
-    second = json.loads((store.save(2, write_model) / "manifest.json").read_text())
+    first = json.loads((saved(store, 1, write_model) / "manifest.json").read_text())
+    second = json.loads((saved(store, 2, write_model) / "manifest.json").read_text())
     assert sorted(first["files"]) == ["config.json", "model.safetensors", "trainer_state/state.json"]
     assert first["files"] == second["files"]
     assert (first["step"], second["step"]) == (1, 2)
@@ -62,13 +71,13 @@ def test_no_checkpoint_yet(store, tmp_path):
 
 def test_the_oldest_beyond_keep_go(store):
     for step in (1, 2, 3, 10):
-        store.save(step, write_model)
+        saved(store, step, write_model)
     assert names(store.folder) == ["latest", "step-00000003", "step-00000010"]
 
 
 def test_steps_order_as_numbers_beyond_eight_digits(store):
-    store.save(99_999_999, write_model)
-    newest = store.save(100_000_000, write_model)
+    saved(store, 99_999_999, write_model)
+    newest = saved(store, 100_000_000, write_model)
     assert store.latest() == newest
 
 
@@ -92,8 +101,8 @@ def flip(path: Path) -> None:
     ],
 )
 def test_a_damaged_checkpoint_is_passed_over_and_told(store, damage, fault):
-    whole = store.save(1, write_model)
-    damaged = store.save(2, write_model)
+    whole = saved(store, 1, write_model)
+    damaged = saved(store, 2, write_model)
     damage(damaged)
     assert store.latest() == whole
     assert len(store.damaged) == 1
@@ -104,22 +113,22 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(store, damage, fault):
 
 
 def test_a_damaged_later_one_never_pushes_out_a_whole_one(tmp_path):
-    store = CheckpointStore(tmp_path, keep=1)
-    flip(store.save(100, write_model) / "model.safetensors")
-    resumed = CheckpointStore(tmp_path, keep=1)
+    store = CheckpointStore(tmp_path, retention=Retention(keep=1))
+    flip(saved(store, 100, write_model) / "model.safetensors")
+    resumed = CheckpointStore(tmp_path, retention=Retention(keep=1))
     assert resumed.latest() is None
-    path = resumed.save(90, write_model)
+    path = saved(resumed, 90, write_model)
     assert resumed.latest() == path
     assert resumed.latest() == path
-    path = resumed.save(100, write_model)  # the damaged one's turn comes again
+    path = saved(resumed, 100, write_model)  # the damaged one's turn comes again
     assert resumed.latest() == path
     assert resumed.damaged == []
     assert names(tmp_path) == ["latest", "step-00000100"]
 
 
 def test_saving_a_step_again_replaces_it(store):
-    store.save(5, write_model)
-    path = store.save(5, lambda folder: write_model(folder, "other"))
+    saved(store, 5, write_model)
+    path = saved(store, 5, lambda folder: write_model(folder, "other"))
     assert (path / "model.safetensors").read_text() == "other" * 100
     assert store.latest() == path
     assert names(store.folder) == ["latest", "step-00000005"]
@@ -127,7 +136,7 @@ def test_saving_a_step_again_replaces_it(store):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError, SystemExit])
 def test_an_interrupted_save_leaves_nothing_and_passes_through(store, error):
-    store.save(1, write_model)
+    saved(store, 1, write_model)
     before = snapshot(store.folder)
 
     def interrupted(folder: Path) -> None:
@@ -135,34 +144,34 @@ def test_an_interrupted_save_leaves_nothing_and_passes_through(store, error):
         raise error
 
     with pytest.raises(error):
-        store.save(2, interrupted)
+        saved(store, 2, interrupted)
     assert snapshot(store.folder) == before
     assert names(store.folder) == ["latest", "step-00000001"]
 
 
 def test_opening_removes_leftovers_and_only_those(store):
-    path = store.save(1, write_model)
+    path = saved(store, 1, write_model)
     (store.folder / ".writing-step-00000002").mkdir()
     write_model(store.folder / ".writing-step-00000002")
     (store.folder / ".writing-latest").write_text("step-0")
     (store.folder / "notes.txt").write_text("mine")
     assert newest_complete(store.folder) == path
     assert (store.folder / ".writing-step-00000002").exists()  # a reader removes nothing
-    CheckpointStore(store.folder, keep=2)
+    CheckpointStore(store.folder, retention=Retention(keep=2))
     assert names(store.folder) == ["latest", "notes.txt", "step-00000001"]
 
 
 def test_killed_in_the_middle_of_a_replacement_the_old_one_comes_back(store):
-    path = store.save(1, write_model)
+    path = saved(store, 1, write_model)
     path.rename(store.folder / ".replaced-step-00000001")
-    reopened = CheckpointStore(store.folder, keep=2)
+    reopened = CheckpointStore(store.folder, retention=Retention(keep=2))
     assert reopened.latest() == path
 
 
 def test_killed_after_a_replacement_the_new_one_stays(store):
-    path = store.save(1, lambda folder: write_model(folder, "new"))
+    path = saved(store, 1, lambda folder: write_model(folder, "new"))
     shutil.copytree(path, store.folder / ".replaced-step-00000001")
-    reopened = CheckpointStore(store.folder, keep=2)
+    reopened = CheckpointStore(store.folder, retention=Retention(keep=2))
     assert reopened.latest() == path
     assert names(store.folder) == ["latest", "step-00000001"]
 
@@ -170,11 +179,11 @@ def test_killed_after_a_replacement_the_new_one_stays(store):
 SAVE_FOREVER = """
     import sys
     from pathlib import Path
-    from grpo.checkpoint import CheckpointStore
+    from grpo.checkpoint_store import CheckpointStore, Retention
     def write(folder):
         for index in range(8):
             (folder / f"part-{index}").write_bytes(bytes([index]) * 200_000)
-    store = CheckpointStore(Path(sys.argv[1]), keep=2)
+    store = CheckpointStore(Path(sys.argv[1]), retention=Retention(keep=2))
     print("ready", flush=True)
     for step in range(1, 100_000):
         store.save(step, write)
@@ -190,7 +199,7 @@ def test_killed_at_any_instant_a_whole_one_is_found(tmp_path, seed):
             time.sleep(0.005)
         time.sleep(random.Random(seed).uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
-    store = CheckpointStore(tmp_path, keep=2)
+    store = CheckpointStore(tmp_path, retention=Retention(keep=2))
     assert store.latest() is not None
     assert store.damaged == []
     steps = [path for path in tmp_path.iterdir() if path.is_dir()]
@@ -216,12 +225,12 @@ def write_many_small(num_bytes: int):
 
 @pytest.mark.parametrize("write", [write_file, write_safetensors, write_many_small])
 def test_a_full_disk_is_told_and_costs_no_older_checkpoint(small_disk, write):
-    store = CheckpointStore(small_disk / "checkpoints", keep=2)
-    store.save(1, write(300_000))
-    store.save(2, write(300_000))
+    store = CheckpointStore(small_disk / "checkpoints", retention=Retention(keep=2))
+    saved(store, 1, write(300_000))
+    saved(store, 2, write(300_000))
     before = snapshot(store.folder)
     with pytest.raises(CheckpointError) as caught:
-        store.save(3, write(600_000))
+        saved(store, 3, write(600_000))
     message = str(caught.value)
     assert str(store.folder / "step-00000003") in message
     assert "No space left on device" in message
@@ -233,7 +242,7 @@ def test_a_full_disk_is_told_and_costs_no_older_checkpoint(small_disk, write):
     assert names(store.folder) == ["latest", "step-00000001", "step-00000002"]
     shutil.rmtree(store.folder / "step-00000001")
     assert store.latest() == store.folder / "step-00000002"
-    assert store.save(4, write(300_000)) == store.latest()  # space was freed: the run goes on
+    assert saved(store, 4, write(300_000)) == store.latest()  # space was freed: the run goes on
 
 
 def fill(path: Path) -> None:
@@ -243,8 +252,8 @@ def fill(path: Path) -> None:
 
 
 def test_a_disk_full_to_the_last_byte_costs_no_older_checkpoint(small_disk):
-    store = CheckpointStore(small_disk / "checkpoints", keep=1)
-    store.save(1, write_file(1000))
+    store = CheckpointStore(small_disk / "checkpoints", retention=Retention(keep=1))
+    saved(store, 1, write_file(1000))
     before = snapshot(store.folder)
 
     def write(folder: Path) -> None:
@@ -253,7 +262,7 @@ def test_a_disk_full_to_the_last_byte_costs_no_older_checkpoint(small_disk):
             fill(small_disk / "filler")
 
     with pytest.raises(CheckpointError, match="No space left on device"):
-        store.save(2, write)
+        saved(store, 2, write)
     assert snapshot(store.folder) == before
 
 
@@ -261,11 +270,12 @@ def test_a_limit_on_file_size_is_told(tmp_path):
     script = """
         import resource, sys
         from pathlib import Path
-        from grpo.checkpoint import CheckpointStore
+        from grpo.checkpoint_store import CheckpointStore, Retention
         from grpo.errors import CheckpointError
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        store = CheckpointStore(Path(sys.argv[1]), keep=2)
+        store = CheckpointStore(Path(sys.argv[1]), retention=Retention(keep=2))
         store.save(1, lambda folder: (folder / "a").write_bytes(b"x" * 50_000))
+        store.wait()
         try:
             store.save(2, lambda folder: (folder / "a").write_bytes(b"x" * 150_000))
         except CheckpointError as error:
@@ -280,121 +290,15 @@ def test_a_limit_on_file_size_is_told(tmp_path):
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="file/checkpoints: Not a directory"):
-        CheckpointStore(tmp_path / "file" / "checkpoints", keep=1)
-
-
-def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
-    as_bytes = [tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (left, right)]
-    return left.dtype == right.dtype and left.shape == right.shape and torch.equal(*as_bytes)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.float16])
-def test_every_bit_of_a_tensor_comes_back(tmp_path, dtype):
-    width = torch.tensor([], dtype=dtype).element_size()
-    bits = torch.randint(0, 256, (4096 * width,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    tensors = {"any bits, NaN with payload too": bits.view(dtype), "step": torch.tensor(3.0, dtype=dtype)}
-    save_state(tmp_path, tensors.items(), {})
-    loaded, _ = load_state(tmp_path)
-    assert loaded.keys() == tensors.keys()
-    assert all(same_bits(loaded[name], tensor) for name, tensor in tensors.items())
-
-
-def test_views_shared_and_empty_tensors_come_back(tmp_path):
-    base = torch.arange(12.0).reshape(3, 4)
-    tensors = {
-        "base": base,
-        "again": base,
-        "transposed": base.t(),
-        "row": base[1],
-        "empty": torch.zeros(0, 4),
-        "empty too": torch.zeros(0),
-        "rng": torch.get_rng_state(),
-        "flag": torch.tensor(True),
-        "gradient": torch.nn.Parameter(torch.ones(2)),
-    }
-    save_state(tmp_path, tensors.items(), {})
-    loaded, _ = load_state(tmp_path)
-    assert loaded.keys() == tensors.keys()
-    assert all(same_bits(loaded[name], tensor.detach()) for name, tensor in tensors.items())
-
-
-def test_the_state_comes_back_exactly(tmp_path):
-    state = {"step": 7, "big": 2**200, "third": 1 / 3, "none": None, "nested": {"é": [1, 2.5, "x", True, {}]}}
-    save_state(tmp_path / "trainer_state", {}.items(), state)
-    tensors, loaded = load_state(tmp_path / "trainer_state")
-    assert loaded == state
-    assert tensors == {}
-
-
-@pytest.mark.parametrize(
-    ("state", "place"),
-    [
-        ({"a": (1, 2)}, r"state\['a'\]: a tuple"),
-        ({"a": [{"b": {3: 1}}]}, r"state\['a'\]\[0\]\['b'\]: the key 3"),
-        ({"a": torch.tensor(1)}, r"state\['a'\]: a Tensor"),
-    ],
-)
-def test_a_state_that_json_would_change_is_refused(tmp_path, state, place):
-    with pytest.raises(TypeError, match=place):
-        save_state(tmp_path / "new", {}.items(), state)
-    assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda folder: (folder / "state.json").unlink(),
-        lambda folder: (folder / "state.json").write_text('{"step": '),
-        lambda folder: (folder / "tensors.safetensors").unlink(),
-        lambda folder: (folder / "tensors.safetensors").write_bytes(b"\x10"),
-    ],
-)
-def test_a_state_that_cannot_be_read_is_told(tmp_path, damage):
-    save_state(tmp_path, {"a": torch.ones(3)}.items(), {"step": 1})
-    damage(tmp_path)
-    with pytest.raises(CheckpointError, match=f"trainer state in {tmp_path} cannot be read"):
-        load_state(tmp_path)
-
-
-def test_a_real_optimizer_goes_on_as_if_never_stopped(store):
-    def train(model, optimizer, num_steps):
-        for _ in range(num_steps):
-            optimizer.zero_grad()
-            model(torch.ones(1, 4)).square().sum().backward()
-            optimizer.step()
-
-    def build():
-        torch.manual_seed(0)
-        model = torch.nn.Linear(4, 4)
-        return model, torch.optim.AdamW(model.parameters(), lr=0.1)
-
-    straight, straight_optimizer = build()
-    train(straight, straight_optimizer, 6)
-    first, first_optimizer = build()
-    train(first, first_optimizer, 3)
-
-    def write(folder: Path) -> None:
-        moments = first_optimizer.state_dict()["state"]
-        tensors = {f"{i}/{name}": value for i, entry in moments.items() for name, value in entry.items()}
-        save_state(folder / "trainer_state", (tensors | first.state_dict()).items(), {"step": 3})
-
-    store.save(3, write)
-    tensors, state = load_state(store.latest() / "trainer_state")
-    resumed, resumed_optimizer = build()
-    resumed.load_state_dict({name: tensors[name] for name in resumed.state_dict()})
-    whole = resumed_optimizer.state_dict()
-    moments = {i: {name: tensors[f"{i}/{name}"] for name in ("step", "exp_avg", "exp_avg_sq")} for i in range(2)}
-    resumed_optimizer.load_state_dict(whole | {"state": moments})
-    train(resumed, resumed_optimizer, 6 - state["step"])
-    assert all(same_bits(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+        CheckpointStore(tmp_path / "file" / "checkpoints", retention=Retention(keep=1))
 
 
 def test_find_fault_names_nothing_for_a_whole_one(store):
-    assert find_fault(store.save(1, write_model)) is None
+    assert find_fault(saved(store, 1, write_model)) is None
 
 
 def test_every_flipped_byte_and_every_truncation_is_recognized_and_none_is_loaded(store):
-    whole, path = store.save(1, write_model), store.save(2, write_model)
+    whole, path = saved(store, 1, write_model), saved(store, 2, write_model)
     files = [file for file in path.rglob("*") if file.is_file()]
     generator = random.Random(0)
     for number in range(200):
@@ -411,7 +315,7 @@ def test_every_flipped_byte_and_every_truncation_is_recognized_and_none_is_loade
 
 
 def test_verify_tells_of_every_checkpoint_of_a_run_or_of_one(store):
-    whole, damaged = store.save(1, write_model), store.save(2, write_model)
+    whole, damaged = saved(store, 1, write_model), saved(store, 2, write_model)
     flip(damaged / "model.safetensors")
     run = store.folder.parent
     assert [(path, fault is None) for path, fault in verify(run)] == [(whole, True), (damaged, False)]
