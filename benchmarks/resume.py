@@ -38,7 +38,8 @@ SMOLLM2 = (
     *("rollout.max_prompt_length=128", "evaluation.num_samples=1", "checkpoint.every=2"),
 )
 AT_LEAST_POINTS = 20
-SHARE_AT_START = 0.003  # of the tenths of a second before its first step: some kills fall into those
+SHARE_AT_START = 0.1  # of the kills: before the first step, while model and engine load
+STARTING_S = 10.0
 
 
 def main() -> None:
@@ -91,16 +92,14 @@ def verdicts(label: str, alone: Path, killed: Path) -> list[Row]:
 
 
 def kill_at_random(command: Sequence[str], folder: Path, kills: int, spacing: float) -> int:
-    """Kill the run so many times, each time ``spacing`` seconds after a step of it was seen, more or less."""
+    """Kill the run so many times, each at most ``spacing`` seconds after a step of it was seen, or while it starts."""
     generator = random.Random(0)
     for number in range(kills):
         process = start(command, folder)
-        seen = num_steps(folder)
-        while (
-            process.poll() is None and num_steps(folder) == seen and generator.random() > 0.02
-        ):  # seldom while it starts
-            time.sleep(0.1)
-        time.sleep(generator.uniform(0, spacing))
+        seen, at_start = num_steps(folder), generator.random() < SHARE_AT_START
+        while process.poll() is None and num_steps(folder) == seen and not at_start:
+            time.sleep(0.05)
+        time.sleep(generator.uniform(0, STARTING_S if at_start else spacing))
         if process.poll() is not None:  # it was done before its kill
             return number
         process.kill()

@@ -45,8 +45,14 @@ class Run:
 def train(recipe: str, folder: Path, overrides: Sequence[str] = ()) -> Run:
     """Run a shipped recipe (or a path) to its end; its output is shown as it comes."""
     path = RECIPES / f"{recipe}.yaml" if not recipe.endswith(".yaml") else Path(recipe)
+    return run_program(
+        [sys.executable, "-m", "grpo.cli", "train", str(path), f"output_dir={folder}", *overrides], folder
+    )
+
+
+def run_program(command: Sequence[str], folder: Path) -> Run:
+    """A command that leaves a run in ``folder``; its output is shown as it comes."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "grpo.cli", "train", str(path), f"output_dir={folder}", *overrides]
     subprocess.run(command, check=True)
     return Run(folder, time.perf_counter() - started)
 
