@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from grpo.errors import DataError, RecipeError
-from grpo.generators import GENERATORS, make_generator
+from grpo.generators import is_generator, make_generator
+from grpo.gym_generator import GYM_PREFIX
 from grpo.memory import device_of
 from grpo.model_shape import ModelShape, read_shape
 from grpo.objective.formula import objective_lines
 from grpo.parallel_sizes import check_parallel
 from grpo.plan import account_lines
 from grpo.recipe import Recipe, to_yaml
+from grpo.row_filter import RowFilter
+from grpo.row_function import check_file, is_function
 from grpo.scoring import Scorer
 from grpo.sources import FILE_SUFFIXES
 
@@ -22,7 +25,7 @@ def report(recipe: Recipe) -> str:
         ModelError: ``model`` names a folder that holds no model.
         RecipeError: sizes under ``parallel`` do not divide the model or the GPUs; the longest sample is longer than
             the model's window; a reward refuses its arguments.
-        DataError: a generator refuses its arguments, or a data file is missing.
+        DataError: a generator refuses its arguments, a data file is missing, or a filter is no expression.
     """
     _check_arguments(recipe)
     shape = read_shape(recipe.model)
@@ -43,10 +46,14 @@ def report(recipe: Recipe) -> str:
 def _check_arguments(recipe: Recipe) -> None:
     """Make what the recipe names by name, which refuses bad arguments, and let it go."""
     Scorer(recipe.rewards, recipe.scoring).close()
-    for key, source in (("data.train", recipe.data.train), ("data.held_out", recipe.data.held_out)):
-        if source is None:
-            continue
-        if source.path in GENERATORS:
+    for key, source in {**recipe.data.train_sources(), **recipe.data.held_out_sources()}.items():
+        if source.filter is not None:
+            RowFilter(source.filter, key=key)
+        if is_function(source.path):
+            check_file(source.path, key=key)
+        elif source.path.startswith(GYM_PREFIX):
+            continue  # its package is slow to import
+        elif is_generator(source.path):
             make_generator(source.path, source.args, key=key)
         elif source.path.endswith(FILE_SUFFIXES) and not Path(source.path).expanduser().is_file():
             raise DataError(f"{key}.path = {source.path!r}: there is no such file. Give a file that exists")
@@ -129,8 +136,10 @@ def _evaluation(recipe: Recipe) -> Iterator[str]:
     )
     yield f"an answer is right where '{recipe.rewards[0].label}', the first reward in the list, says correct"
     yield f"reward = {_reward_formula(recipe)}"
-    source = recipe.data.held_out
-    yield f"held-out problems come from {source.path if source else recipe.data.train.path + ', set apart'}"
+    data = recipe.data
+    own = [source.path for source in data.held_out_sources().values()]
+    paths = own or [source.path for source in data.train_sources().values()]
+    yield f"held-out problems come from {', '.join(paths)}{'' if own else ', set apart'}"
 
 
 def _reward_formula(recipe: Recipe) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ class Evaluation:
     text between <think> and </think>), ``accuracy_given_reasoning`` (NaN where no answer reasons), ``clipped`` (the
     share cut off at the longest length) and ``unscored`` (the share of answers whose verifier failed: they leave
     every other statistic); with a tool also ``uses_tool``, the share of answers that called it and got its output.
-    ``intervals`` has the 95% bootstrap interval over problems of each.
+    ``intervals`` has the 95% bootstrap interval over problems of each. ``parts`` has the evaluation of each source's
+    problems, by the source's name, where they come from several.
     """
 
     num_problems: int
@@ -33,6 +34,7 @@ class Evaluation:
     num_unscored: int
     values: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
+    parts: Mapping[str, "Evaluation"] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A form that strict JSON keeps as it is, null for what is not a number; ``from_json`` takes it back."""
@@ -42,21 +44,27 @@ class Evaluation:
             "num_unscored": self.num_unscored,
             "values": {name: _or_null(value) for name, value in self.values.items()},
             "intervals": {name: [_or_null(low), _or_null(high)] for name, (low, high) in self.intervals.items()},
-        }
+        } | ({"parts": {name: part.to_json() for name, part in self.parts.items()}} if self.parts else {})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Evaluation":
         """What ``to_json`` gave."""
         values = {name: _or_nan(value) for name, value in record["values"].items()}
         intervals = {name: (_or_nan(low), _or_nan(high)) for name, (low, high) in record["intervals"].items()}
-        return cls(**{**record, "values": values, "intervals": intervals})
+        parts = {name: cls.from_json(part) for name, part in record.get("parts", {}).items()}
+        return cls(**{**record, "values": values, "intervals": intervals, "parts": parts})
 
     def metrics(self, source: str) -> dict[str, float]:
         """The values under verl's names, those that are not a number left out.
 
-        ``val-core/{source}/acc/`` mean@N, best@k and maj@k; ``val-aux/{source}/`` the rest.
+        ``val-core/{source}/acc/`` mean@N, best@k and maj@k; ``val-aux/{source}/`` the rest. Where the problems come
+        from several sources, each has its own under its own name, and there are none of all together.
         """
-        metrics = {}
+        metrics: dict[str, float] = {}
+        for name, part in self.parts.items():
+            metrics |= part.metrics(name)
+        if self.parts:
+            return metrics
         for name, value in self.values.items():
             if not math.isnan(value):
                 metrics[_metric_name(name, source, self.num_samples)] = value
@@ -100,7 +108,15 @@ def evaluate(
         VerifierError: no answer at all could be scored.
     """
     answers = _sample(engine, prompts, score_all, sampling, num_samples, seed)
-    return summarize(answers, accuracy=accuracy, seed=named_seed("bootstrap", seed))
+    drawn = named_seed("bootstrap", seed)
+    by_source: dict[str, list[list[ScoredCompletion]]] = {}
+    for prompt, members in zip(prompts, answers, strict=True):
+        by_source.setdefault(prompt.problem.source, []).append(members)
+    whole = summarize(answers, accuracy=accuracy, seed=drawn)
+    if len(by_source) == 1:
+        return whole
+    parts = {source: summarize(members, accuracy=accuracy, seed=drawn) for source, members in by_source.items()}
+    return replace(whole, parts=parts)
 
 
 def _sample(

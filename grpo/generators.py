@@ -1,5 +1,7 @@
 """Generated tasks, by name: problems without end or a finite set, made on the spot from an index.
 
+Those of reasoning-gym are in ``gym_generator``.
+
 The split of a problem follows from the problem alone (a hash), so no seed and no argument can move a held-out
 problem into training.
 """
@@ -10,13 +12,14 @@ import hashlib
 import inspect
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 from grpo.arithmetic import problem_at
 from grpo.datatypes import Problem
 from grpo.errors import DataError
+from grpo.gym_generator import GYM_PREFIX, ReasoningGym
 
 MAX_NUMBERS = 12  # of a chain: beyond, drawing one whose every step stays in range takes long
 HELD_OUT_SHARE = 5  # of one_digit and countdown, one problem in five is held out
@@ -25,7 +28,10 @@ HELD_OUT_SHARE = 5  # of one_digit and countdown, one problem in five is held ou
 class Generator(Protocol):
     """Makes the ``index``-th problem of a split; a pure function, so random access and resuming cost nothing."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """What opens the id of each problem, and names its metrics."""
+        ...
 
     def problem(self, index: int, *, seed: int, held_out: bool) -> Problem:
         """The problem at ``index`` (from 0).
@@ -38,6 +44,22 @@ class Generator(Protocol):
     def size(self, held_out: bool) -> int | None:
         """How many problems the split has; None where it has no end. A finite split ignores the seed."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A generator whose problems bear another name in their ids and sources, where two sources are the same one."""
+
+    generator: Generator
+    name: str
+
+    def problem(self, index: int, *, seed: int, held_out: bool) -> Problem:
+        problem = self.generator.problem(index, seed=seed, held_out=held_out)
+        problem_id = self.name + problem.problem_id.removeprefix(self.generator.name)
+        return replace(problem, problem_id=problem_id, source=self.name)
+
+    def size(self, held_out: bool) -> int | None:
+        return self.generator.size(held_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +209,24 @@ GENERATORS: Mapping[str, Callable[..., Generator]] = MappingProxyType(
 )
 
 
+def is_generator(path: str) -> bool:
+    """Whether a source's ``path`` names a generator: one of ``GENERATORS``, or a task of reasoning-gym.
+
+    >>> is_generator("countdown"), is_generator("reasoning-gym/spell_backward"), is_generator("sums.jsonl")
+    (True, True, False)
+    """
+    return path in GENERATORS or path.startswith(GYM_PREFIX)
+
+
 def make_generator(name: str, args: Mapping[str, object], *, key: str = "data.train") -> Generator:
-    """The generator called ``name``, one of ``GENERATORS``; ``key`` is the recipe section that errors name.
+    """The generator called ``name`` (see ``is_generator``); ``key`` is the recipe section that errors name.
 
     Raises:
-        DataError: an argument that it does not have, or a value that it does not allow.
+        DataError: an argument that it does not have, or a value that it does not allow; reasoning-gym has no such task.
+        MissingPackageError: the package reasoning-gym is needed and missing.
     """
+    if name.startswith(GYM_PREFIX):
+        return ReasoningGym(name, args, key=key)
     known = tuple(inspect.signature(GENERATORS[name]).parameters)
     for arg, value in args.items():
         if arg not in known:

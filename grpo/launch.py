@@ -47,7 +47,7 @@ from grpo.recipe import Recipe, check_resumable, parse_recipe, to_yaml
 from grpo.rollout import Rollout
 from grpo.run_folder import RECIPE, RunFolder
 from grpo.scoring import Scorer
-from grpo.surroundings import surroundings
+from grpo.surroundings import data_record, surroundings
 from grpo.trainer import Trainer
 from grpo.weights import Publisher
 
@@ -125,6 +125,7 @@ def run_of(recipe: Recipe, *, resume: bool, allow_change: bool = False, mesh: Me
         elif resume:
             folder.truncate({})
         trainer.started_at = started_at
+        folder.write_data(data_record(dataset, recipe.seed, trainer.surroundings))
         with checkpoints:
             yield trainer
 
@@ -304,15 +305,15 @@ def _first_interrupt_stops(trainer: Trainer) -> Iterator[None]:
 
 
 def _check_prompts(dataset: Dataset, prompts: Prompts) -> None:
-    """Encode every problem of a finite dataset once, so that one that is too long is found now, not at its step.
+    """Encode every problem that can be listed once, so that one that is too long is found now, not at its step.
 
     Raises:
         DataError: a prompt is longer than rollout.max_prompt_length.
     """
     for place, problem in enumerate(dataset.held_out):
         prompts.encode(problem, ordinal=place, attempt=0)
-    for ordinal in range(dataset.train.size or 0):
-        prompts.encode(dataset.train.problem(ordinal)[0], ordinal=ordinal, attempt=0)
+    for place, problem in enumerate(dataset.train.listed):
+        prompts.encode(problem, ordinal=place, attempt=0)
 
 
 def _retention(recipe: Recipe) -> Retention:
@@ -349,6 +350,9 @@ def _say_start(
         console.say(f"resuming from {checkpoint}" if checkpoint else "no checkpoint to resume from: starting anew")
     if _step_of(checkpoint) >= recipe.max_steps:
         console.say(f"the run has all of its {recipe.max_steps} steps: nothing is left to do")
+    for record in dataset.sources:
+        if record.num_filtered:
+            console.say(f"{record.key}.filter leaves out {record.num_filtered} of {record.num_rows} rows")
     if dataset.num_excluded:
         console.say(f"{dataset.num_excluded} rows of the data left out: {'; '.join(dataset.excluded)}")
     if dataset.num_duplicates:

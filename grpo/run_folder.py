@@ -2,6 +2,7 @@
 
     runs/quickstart/
       recipe.yaml         the resolved recipe
+      data.json           what was read of each source, and fingerprints (see surroundings.py)
       metrics.jsonl       one line per logged step
       transcripts.jsonl   sampled answers with their verdicts
       ledger.jsonl        one line per group: how it ended
@@ -28,6 +29,7 @@ import numpy as np
 from grpo.errors import CheckpointError, RunError, UserError
 
 RECIPE = "recipe.yaml"
+DATA = "data.json"
 FILES = ("metrics", "transcripts", "ledger", "evaluations", "chain")
 
 # Valid inside a JSON string, yet `str.splitlines` breaks at the first three, and lone surrogates have no UTF-8.
@@ -167,13 +169,20 @@ class RunFolder:
         Raises:
             RunError: the disk is full; the file is then as it was.
         """
-        temporary = self.path / f".{RECIPE}.tmp"
+        self._replace(RECIPE, text)
+
+    def write_data(self, record: Mapping[str, object]) -> None:
+        """Replace ``data.json``, as ``write_recipe``."""
+        self._replace(DATA, json.dumps(_plain(record), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+    def _replace(self, name: str, text: str) -> None:
+        temporary = self.path / f".{name}.tmp"
         try:
             temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self.path / RECIPE)
+            temporary.replace(self.path / name)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise RunError(f"cannot write {self.path / RECIPE}: {error.strerror}. Free some space") from error
+            raise RunError(f"cannot write {self.path / name}: {error.strerror}. Free some space") from error
 
     def positions(self) -> dict[str, int]:
         """The length in bytes of each file, by name, for the checkpoint."""
@@ -205,7 +214,8 @@ class RunFolder:
     def remove_if_unused(self) -> None:
         """Take away a folder in which nothing was recorded: a start that failed leaves nothing behind."""
         self.close()
-        if any(_has_content(file) for file in self.path.rglob("*") if file != self.path / RECIPE):
+        own = (self.path / RECIPE, self.path / DATA)
+        if any(_has_content(file) for file in self.path.rglob("*") if file not in own):
             return
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -219,7 +229,8 @@ def _check_free_to_use(path: Path, resume: bool) -> None:
     is_run = (path / RECIPE).is_file()
     if resume and is_run:
         return
-    own = {path / RECIPE, path / f".{RECIPE}.tmp"}  # a run that recorded nothing leaves these and empty files
+    # a run that recorded nothing leaves these and empty files
+    own = {path / name for kept in (RECIPE, DATA) for name in (kept, f".{kept}.tmp")}
     content = next((file for file in path.rglob("*") if file not in own and _has_content(file)), None)
     if content is None:
         return

@@ -20,6 +20,7 @@ from grpo.recipe.schema import (
     Rollout,
     Scoring,
     Section,
+    TrainSource,
 )
 from grpo.recipe.yaml_text import parse_yaml, to_yaml
 
@@ -40,6 +41,7 @@ __all__ = [
     "Rollout",
     "Scoring",
     "Section",
+    "TrainSource",
     "check_resumable",
     "check_together",
     "load_recipe",

@@ -247,10 +247,10 @@ def _check_source(key: str, name: str | None, fn: str | None) -> None:
 
 def _check_data(recipe: Recipe) -> None:
     data = recipe.data
-    for name, source in (("train", data.train), ("held_out", data.held_out)):
-        if source is not None and source.reference_pattern is not None:
-            _check_pattern(f"data.{name}.reference_pattern", source.reference_pattern)
-    limit = data.train.limit
+    for key, source in {**data.train_sources(), **data.held_out_sources()}.items():
+        if source.reference_pattern is not None:
+            _check_pattern(f"{key}.reference_pattern", source.reference_pattern)
+    limit = None if isinstance(data.train, list) else data.train.limit
     if data.held_out is None and limit is not None and limit <= data.num_held_out:
         raise RecipeError(
             "data.train.limit",

@@ -21,10 +21,13 @@ EXAMPLES = {
     "data.train.subset": "main",
     "data.train.reference_pattern": "'#### (.*)'",
     "data.train.limit": "1000",
+    "data.train.filter": "'len(question) < 400'",
+    "data.train.curriculum": "level",
     "data.held_out.path": "arithmetic",
     "data.held_out.subset": "main",
     "data.held_out.reference_pattern": "'#### (.*)'",
     "data.held_out.limit": "1000",
+    "data.held_out.filter": "'len(question) < 400'",
     "rewards.N.name": "number",
     "rewards.N.fn": "my_rewards.py:reward",
     "scoring.audit.name": "math_answer",
@@ -50,6 +53,8 @@ def what_to_write(loc: Loc) -> str:
     ('The default is 1.0.', 'Leave it out, or use 4.0, say.')
     """
     key = ".".join("N" if isinstance(part, int) else part for part in loc)
+    if key.startswith(("data.train.N.", "data.held_out.N.")):
+        key = key.replace(".N.", ".", 1)  # a source in a list has the keys of one that stands alone
     below = [known for known in recipe_keys() if known.startswith(f"{key}.")]
     if any(known.startswith(f"{key}.N.") for known in below):
         return f"Write a list of sections, as in {key}=[{{name: number}}]."

@@ -3,7 +3,7 @@
 import difflib
 import types
 from collections.abc import Iterator
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -65,12 +65,24 @@ def _keys_below(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def section_of(annotation: Any) -> tuple[type[Section] | None, bool]:
-    """The section that an annotation holds, plain, optional or in a list; and whether it is a list of them."""
+    """The section that an annotation holds, plain, optional or in a list; and whether it is a list of them.
+
+    Where one section or a list of them may stand, the keys are those of one.
+    """
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation, False
     if get_origin(annotation) in (Union, types.UnionType):
         found = [section_of(arg) for arg in get_args(annotation)]
         return next((pair for pair in found if pair[0]), (None, False))
+    if get_origin(annotation) is Annotated:
+        return section_of(get_args(annotation)[0])
     if get_origin(annotation) is list:
         return section_of(get_args(annotation)[0])[0], True
     return None, False
+
+
+def may_be_list(annotation: Any) -> bool:
+    """Whether a list of sections may stand there, perhaps in place of one."""
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return any(may_be_list(arg) for arg in get_args(annotation))
+    return section_of(annotation)[1]

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ValidationError
 from grpo.errors import RecipeError, UserError
 from grpo.recipe.checks import check_together
 from grpo.recipe.examples import what_to_write
-from grpo.recipe.keys import nearest_key, section_of
+from grpo.recipe.keys import may_be_list, nearest_key, section_of
 from grpo.recipe.presets import as_section, lay_under
-from grpo.recipe.schema import Recipe
+from grpo.recipe.schema import ONE_OR_MANY, Recipe
 from grpo.recipe.without_effect import without_idle_keys
 from grpo.recipe.yaml_text import parse_yaml
 
@@ -143,10 +143,11 @@ def _refuse_unknown_keys(node: Any, model: type[BaseModel], loc: Loc) -> None:
         here = (*loc, name)
         if name not in model.model_fields:
             raise _unknown_key(_dotted(here), value)
-        section, is_list = section_of(model.model_fields[name].annotation)
+        annotation = model.model_fields[name].annotation
+        section, _ = section_of(annotation)
         if section is None:
             continue
-        children = enumerate(value) if is_list and isinstance(value, list) else [(None, value)]
+        children = enumerate(value) if may_be_list(annotation) and isinstance(value, list) else [(None, value)]
         for index, child in children:
             _refuse_unknown_keys(child, section, here if index is None else (*here, index))
 
@@ -160,7 +161,8 @@ def _unknown_key(key: str, value: object) -> RecipeError:
 def _as_recipe_error(error: ValidationError, tree: Mapping[str, Any]) -> RecipeError:
     """The first complaint in this project's words."""
     first = error.errors()[0]
-    loc = _loc_in(tree, first["loc"]) if first["type"] != "missing" else first["loc"]
+    loc = tuple(part for part in first["loc"] if part not in ONE_OR_MANY)
+    loc = _loc_in(tree, loc) if first["type"] != "missing" else loc
     key = _dotted(loc)
     if first["type"] == "missing":
         return RecipeError(key, None, "is required", f"Add {key} to the recipe, or {key}=... to the command.")

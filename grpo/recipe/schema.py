@@ -1,9 +1,9 @@
 """Every key a recipe may hold, its type and its default."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -23,7 +23,7 @@ class Section(BaseModel):
 
 
 class DataSource(Section):
-    """One dataset: a hub id, a .jsonl or .parquet file, or the name of a generator, by the same key."""
+    """One dataset by one key: a file, a folder, a hub id, a generator's name, or a function (`docs/data.md`)."""
 
     path: str
     split: str = "train"
@@ -31,15 +31,49 @@ class DataSource(Section):
     question: str = "question"  # column with the problem's text
     reference: str = "answer"  # column with the reference answer
     reference_pattern: str | None = None  # regex whose first group is the reference inside that column
-    args: dict[str, int | float | str | bool] = {}  # a generator's own arguments
-    limit: PositiveInt | None = None  # at most this many rows
+    args: dict[str, int | float | str | bool] = {}  # a generator's or a function's own arguments
+    limit: PositiveInt | None = None  # at most this many rows are read
+    filter: str | None = None  # expression over a row's columns; rows for which it is false are left out
+    weight: PositiveFloat = 1.0  # in a list of sources, this one's part of the problems
+
+
+class TrainSource(DataSource):
+    curriculum: str | None = None  # column with numbers: each epoch goes through the rows in its ascending order
+
+
+ONE_OR_MANY = ("a source", "a list of sources")  # in pydantic's locations of errors, not in a recipe's keys
+_SourceT = TypeVar("_SourceT", bound=DataSource)
+OneOrMany = Annotated[
+    Annotated[_SourceT, Tag(ONE_OR_MANY[0])] | Annotated[list[_SourceT], Field(min_length=1), Tag(ONE_OR_MANY[1])],
+    Discriminator(lambda value: ONE_OR_MANY[isinstance(value, list)]),
+]
 
 
 class Data(Section):
-    train: DataSource
-    held_out: DataSource | None = None  # absent: problems are set apart from train
+    train: OneOrMany[TrainSource]
+    held_out: OneOrMany[DataSource] | None = None  # absent: problems are set apart from train
     num_held_out: PositiveInt = 128  # problems evaluated on
     on_bad_reference: Literal["exclude", "fail"] = "exclude"
+
+    def train_sources(self) -> dict[str, TrainSource]:
+        """The sources by the key that messages name.
+
+        >>> list(Data(train=[TrainSource(path="arithmetic"), TrainSource(path="countdown")]).train_sources())
+        ['data.train.0', 'data.train.1']
+        >>> list(Data(train=TrainSource(path="arithmetic")).train_sources())
+        ['data.train']
+        """
+        return _by_key("data.train", self.train)
+
+    def held_out_sources(self) -> dict[str, DataSource]:
+        """As ``train_sources``; none where problems are set apart from train."""
+        return {} if self.held_out is None else _by_key("data.held_out", self.held_out)
+
+
+def _by_key(key: str, found: _SourceT | list[_SourceT]) -> dict[str, _SourceT]:
+    if isinstance(found, list):
+        return {f"{key}.{place}": source for place, source in enumerate(found)}
+    return {key: found}
 
 
 Args = dict[str, int | float | str | bool]

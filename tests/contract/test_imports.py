@@ -49,9 +49,17 @@ ALLOWED: dict[str, set[str]] = {
     "stored_state": COMMON | {"buckets"},
     "score_difference": set(),
     "weights": COMMON | {"score_difference"},
-    "generators": COMMON | {"arithmetic"},
-    "sources": COMMON | {"generators"},
-    "data": COMMON | {"generators", "sources"},
+    "gym_generator": COMMON,
+    "generators": COMMON | {"arithmetic", "gym_generator"},
+    "loading_bar": set(),
+    "row_filter": COMMON,
+    "row_function": COMMON,
+    "sources": COMMON | {"generators", "loading_bar", "row_function"},
+    "columns": COMMON | {"sources"},
+    "streams": COMMON | {"generators"},
+    "source_problems": COMMON
+    | {"columns", "generators", "gym_generator", "loading_bar", "row_filter", "row_function", "sources", "streams"},
+    "data": COMMON | {"source_problems", "streams"},
     "prompts": COMMON | {"models"},
     "model_shape": COMMON | {"models"},
     "parallel_sizes": COMMON | {"model_shape"},
@@ -92,11 +100,14 @@ ALLOWED: dict[str, set[str]] = {
     "assembly": COMMON | {"learner", "engine", "crew", "models", "precision", "prompts", "python_tool", "rewards"},
     "crew": COMMON | {"learner", "processes"},
     "check": COMMON
-    | {"objective", "memory", "model_shape", "parallel_sizes", "plan", "scoring", "generators", "sources"},
+    | {"objective", "memory", "model_shape", "parallel_sizes", "plan", "scoring", "generators", "sources"}
+    | {"gym_generator", "row_filter", "row_function"},
     "replay": COMMON | {"launch", "chain", "checkpoint", "run_folder"},
     "reward_trial": COMMON | {"scoring", "rewards"},
     "doctor": {"rewards"},
-    "cli": COMMON | {"launch", "replay", "checkpoint", "check", "plan", "slurm", "reward_trial", "doctor", "rewards"},
+    "data_report": COMMON | {"console", "data", "loading_bar", "prompts", "scoring", "streams", "surroundings"},
+    "cli": COMMON
+    | {"data_report", "launch", "replay", "checkpoint", "check", "plan", "slurm", "reward_trial", "doctor", "rewards"},
     # of its own
     "rewards": set(),
     "__init__": set(),

@@ -27,8 +27,10 @@ KEYS = """
 model seed max_steps max_time output_dir template num_gpus
 data.train.path data.train.split data.train.subset data.train.question data.train.reference
 data.train.reference_pattern data.train.args data.train.limit
+data.train.filter data.train.weight data.train.curriculum
 data.held_out.path data.held_out.split data.held_out.subset data.held_out.question data.held_out.reference
 data.held_out.reference_pattern data.held_out.args data.held_out.limit
+data.held_out.filter data.held_out.weight
 data.num_held_out data.on_bad_reference
 rewards.N.name rewards.N.fn rewards.N.weight rewards.N.gate rewards.N.args
 scoring.num_workers scoring.cpu_s scoring.deadline_s scoring.memory_mb scoring.concurrency

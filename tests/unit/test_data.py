@@ -10,10 +10,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from grpo.data import Dataset, Generated, Shuffled, load_data, question_key
+from grpo.data import Dataset, load_data
 from grpo.datatypes import Problem
 from grpo.errors import DataError
 from grpo.recipe import Data
+from grpo.streams import Generated, Shuffled, question_key
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_train.jsonl"
 
@@ -309,7 +310,7 @@ def test_too_few_problems_to_hold_out_or_to_train_on(tmp_path: Path) -> None:
 
 def test_arguments_belong_to_generators(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "s.jsonl", rows_of_sums(10))
-    with pytest.raises(DataError, match=r"data\.train\.args = .*only a generator takes arguments"):
+    with pytest.raises(DataError, match=r"data\.train\.args = .*only a generator or a function takes arguments"):
         load({"path": path, "args": {"min_numbers": 3}})
 
 

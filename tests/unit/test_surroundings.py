@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from grpo.data import Dataset, Shuffled
+from grpo.data import Dataset
 from grpo.datatypes import Problem
 from grpo.errors import CheckpointError
+from grpo.streams import Shuffled
 from grpo.surroundings import check_same, surroundings
 
 PROBLEMS = tuple(Problem(problem_id=f"p/{i}", question=f"{i} + 1?", reference=str(i + 1)) for i in range(5))
