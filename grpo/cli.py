@@ -156,6 +156,27 @@ def plan(
             raise typer.Exit(2)
 
 
+@app.command()
+def data(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show a recipe's data as a run would meet it: prompts and their tokens, lengths, what was left out and why.
+
+    Exit code 2 where a run would refuse the data: a prompt that is too long, a row under on_bad_reference=fail.
+    """
+    with reported(debug=debug, interrupted="Nothing was kept."):
+        resolved = load_recipe(recipe, overrides or [])
+        from grpo.data_report import report_of
+
+        report = report_of(resolved)
+        typer.echo(json.dumps(report.to_json()) if as_json else report.text())
+        if report.refusals:
+            raise typer.Exit(2)
+
+
 @launch_app.command("slurm")
 def launch_slurm(
     recipe: RecipeArgument,

@@ -95,7 +95,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print a message above the bar. Text that a model wrote cannot move the cursor or colour the terminal."""
-        self._out.print(Text(_printable(text, self._out.encoding)))
+        self._out.print(Text(printable(text, self._out.encoding)))
 
     def summary(self, before: Evaluated | None, after: Evaluated, run_dir: Path) -> None:
         """End the bar and print the closing table and where the run folder is.
@@ -163,7 +163,8 @@ def _cell(evaluation: Evaluated, name: str, decimals: int) -> str:
     return text
 
 
-def _printable(text: str, encoding: str) -> str:
+def printable(text: str, encoding: str) -> str:
+    """Text that cannot move the cursor or colour the terminal."""
     shown = "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
     return shown.encode(encoding, "replace").decode(encoding)
 

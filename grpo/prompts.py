@@ -78,6 +78,12 @@ class Prompts:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
+    def pieces(self, token_ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself, special ones by name; of a part of a character, the vocabulary's entry."""
+        found = [self._tokenizer.decode([int(token_id)], clean_up_tokenization_spaces=False) for token_id in token_ids]
+        names: list[str] = self._tokenizer.convert_ids_to_tokens([int(token_id) for token_id in token_ids])
+        return [name if "\ufffd" in piece or not piece else piece for piece, name in zip(found, names, strict=True)]
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer beside a checkpoint's weights."""
         self._tokenizer.save_pretrained(folder)
