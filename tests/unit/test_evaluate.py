@@ -189,11 +189,14 @@ def judge(completion: Completion) -> ScoredCompletion:
     return ScoredCompletion(completion=completion, verdicts=verdicts, reward=verdict.score)
 
 
-def run(texts: dict[str, list[str]], *, seed: int = 0, engine: ScriptedEngine | None = None) -> Evaluation:
-    prompts = [
-        Prompt(problem=Problem(problem_id=name, question="2+2", reference="4"), token_ids=(1,), ordinal=ordinal)
-        for ordinal, name in enumerate(texts)
+def run(
+    texts: dict[str, list[str]], *, seed: int = 0, engine: ScriptedEngine | None = None, sources: Sequence[str] = ("",)
+) -> Evaluation:
+    problems = [
+        Problem(problem_id=name, question="2+2", reference="4", source=sources[place % len(sources)])
+        for place, name in enumerate(texts)
     ]
+    prompts = [Prompt(problem=problem, token_ids=(1,), ordinal=ordinal) for ordinal, problem in enumerate(problems)]
     return evaluate(
         engine or ScriptedEngine(texts),
         prompts,
@@ -292,6 +295,17 @@ def test_metrics_bear_verls_names_and_leave_out_what_is_no_number() -> None:
     assert metrics["val-core/gsm8k/acc/mean@2"] == pytest.approx(0.75)
     assert metrics["val-core/gsm8k/acc/best@2"] == 1
     assert metrics["val-core/gsm8k/acc/maj@2"] == pytest.approx(0.75)
+
+
+def test_problems_of_several_sources_have_metrics_of_their_own() -> None:
+    evaluation = run({"a": ["4", "4"], "b": ["5", "4"], "c": ["4", "4"]}, sources=("sums", "owner/others"))
+    metrics = evaluation.metrics("sums")
+    means = {name: value for name, value in metrics.items() if name.endswith("mean@2")}
+    assert means == {"val-core/sums/acc/mean@2": 1.0, "val-core/owner/others/acc/mean@2": 0.5}
+    assert evaluation.values["pass@1"] == pytest.approx(5 / 6), "the whole weighs problems, not sources"
+    again = Evaluation.from_json(json.loads(json.dumps(evaluation.to_json(), allow_nan=False)))
+    assert again.metrics("sums") == metrics
+    assert run({"a": ["4"], "b": ["4"]}, sources=("sums",)).parts == {}
 
 
 def test_one_sample_a_problem_is_enough() -> None:
