@@ -125,11 +125,30 @@ def _one_digit_operations(held_out: bool) -> tuple[tuple[int, str, int], ...]:
     )
 
 
+WORDINGS: Mapping[str, Callable[[list[int], int], str]] = MappingProxyType(  # of countdown
+    {
+        "plain": lambda nums, target: (
+            f"Using the numbers {nums}, write an expression that equals {target}. "
+            "Use each number exactly once, with +, -, *, / and brackets."
+        ),
+        "tinyzero": lambda nums, target: (  # word for word, examples/data_preprocess/countdown.py of TinyZero
+            f"Using the numbers {nums}, create an equation that equals {target}. You can use basic arithmetic "
+            "operations (+, -, *, /) and each number can only be used once."
+        ),
+        "short": lambda nums, target: f"{' '.join(map(str, nums))} -> {target}",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Countdown:
     """Reach a target with each of some numbers once, as in TinyZero; the columns are ``nums`` and ``target``.
 
     The target is the value of an expression drawn at random over all the numbers, so every problem has a solution.
+    ``wording`` is one of ``WORDINGS``: in words of our own, in TinyZero's, or short enough for a tiny model.
+
+    >>> Countdown(wording="short").problem(0, seed=0, held_out=False).question
+    '17 47 3 -> 67'
     """
 
     name: ClassVar[str] = "countdown"
@@ -137,9 +156,12 @@ class Countdown:
     max_numbers: int = 4
     max_number: int = 99
     max_target: int = 100
+    wording: str = "plain"
 
     def __post_init__(self) -> None:
         _check_range(self.min_numbers, self.max_numbers, 6)
+        if self.wording not in WORDINGS:
+            raise DataError(f"wording = {self.wording!r}: allowed are {', '.join(WORDINGS)}. Use one of them")
         if not (self.max_number >= 10 and self.max_target >= 10):
             raise DataError(
                 f"max_number = {self.max_number}, max_target = {self.max_target}: both must be at least 10. Raise them"
@@ -151,13 +173,9 @@ class Countdown:
             nums, target = self._draw(rng)
             if _is_held_out(f"{sorted(nums)} = {target}") == held_out:
                 break
-        question = (
-            f"Using the numbers {nums}, write an expression that equals {target}. "
-            "Use each number exactly once, with +, -, *, / and brackets."
-        )
         return Problem(
             problem_id=_problem_id(self.name, index, held_out),
-            question=question,
+            question=WORDINGS[self.wording](nums, target),
             reference=str(target),
             source=self.name,
             columns={"nums": nums, "target": target},
@@ -165,6 +183,14 @@ class Countdown:
 
     def size(self, held_out: bool) -> int | None:
         return None
+
+    @staticmethod
+    def read(problem: Problem) -> tuple[list[int], int]:
+        """The numbers and the target of a problem made here."""
+        nums, target = problem.columns["nums"], problem.columns["target"]
+        assert isinstance(nums, list)
+        assert isinstance(target, int)
+        return nums, target
 
     def _draw(self, rng: random.Random) -> tuple[list[int], int]:
         while True:
@@ -227,7 +253,8 @@ def make_generator(name: str, args: Mapping[str, object], *, key: str = "data.tr
     """
     if name.startswith(GYM_PREFIX):
         return ReasoningGym(name, args, key=key)
-    known = tuple(inspect.signature(GENERATORS[name]).parameters)
+    parameters = inspect.signature(GENERATORS[name]).parameters
+    known = tuple(parameters)
     for arg, value in args.items():
         if arg not in known:
             near = difflib.get_close_matches(arg, known, n=1)
@@ -235,6 +262,8 @@ def make_generator(name: str, args: Mapping[str, object], *, key: str = "data.tr
             raise DataError(
                 f"{key}.args.{arg} = {value!r}: generator '{name}' takes {', '.join(known) or 'no arguments'}. {hint}"
             )
+        if isinstance(parameters[arg].default, str):
+            continue  # the generator says what it allows
         if type(value) is not int:
             raise DataError(f"{key}.args.{arg} = {value!r}: must be a whole number, such as 3. Write it without quotes")
     try:

@@ -9,7 +9,7 @@ import pytest
 from grpo.arithmetic import is_held_out
 from grpo.datatypes import Problem
 from grpo.errors import DataError
-from grpo.generators import GENERATORS, Countdown, OneDigit, make_generator
+from grpo.generators import GENERATORS, WORDINGS, Countdown, OneDigit, make_generator
 
 
 def drawn(name: str, held_out: bool, count: int, seed: int = 0) -> list[Problem]:
@@ -107,6 +107,15 @@ def test_countdown_splits_by_the_numbers_whatever_their_order() -> None:
     assert keys(True).isdisjoint(keys(False))
 
 
+def test_every_wording_of_countdown_asks_for_the_same_numbers_and_target() -> None:
+    made = {name: Countdown(wording=name).problem(5, seed=1, held_out=False) for name in WORDINGS}
+    assert len({problem.question for problem in made.values()}) == len(WORDINGS)
+    assert len({(str(problem.columns), problem.reference) for problem in made.values()}) == 1
+    nums, target = Countdown.read(made["short"])
+    assert made["short"].question == f"{' '.join(map(str, nums))} -> {target}"
+    assert f"the numbers {nums}, create an equation that equals {target}." in made["tinyzero"].question
+
+
 def test_arithmetic_takes_its_lengths_from_the_arguments() -> None:
     generator = make_generator("arithmetic", {"min_numbers": 6, "max_numbers": 6})
     for index in range(30):
@@ -125,6 +134,9 @@ def test_arithmetic_takes_its_lengths_from_the_arguments() -> None:
         ("arithmetic", {"min_numbers": 5, "max_numbers": 4}, r"min_numbers = 5, max_numbers = 4: 2 <= min_numbers"),
         ("arithmetic", {"min_numbers": 1}, r"min_numbers = 1"),
         ("arithmetic", {"max_numbers": 13}, r"max_numbers <= 12"),
+        ("countdown", {"wording": "tiny"}, r"wording = 'tiny': allowed are plain, tinyzero, short"),
+        ("countdown", {"wording": 3}, r"wording = 3: allowed are plain, tinyzero, short"),
+        ("countdown", {"max_number": "9"}, r"args\.max_number = '9': must be a whole number"),
         ("countdown", {"max_target": 3}, r"max_target = 3: both must be at least 10"),
     ],
 )
