@@ -11,6 +11,25 @@ from grpo.models import resolve_model
 
 EXACT = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe")  # families whose parameters are counted exactly
 
+
+def _qwen2(
+    hidden: int, layers: int, heads: int, kv_heads: int, intermediate: int, **others: object
+) -> Mapping[str, object]:
+    """config.json of a dense Qwen2 or Qwen2.5."""
+    return {
+        "model_type": "qwen2",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": intermediate,
+        **others,
+    }
+
+
+_SMALL_QWEN: dict[str, object] = {"vocab_size": 151936, "tie_word_embeddings": True}
+_LARGE_QWEN: dict[str, object] = {"vocab_size": 152064, "tie_word_embeddings": False}
+
 # config.json of public models that shipped recipes name, so that a recipe can be checked before a download
 PUBLIC_CONFIGS: Mapping[str, Mapping[str, object]] = {
     "Qwen/Qwen3-30B-A3B-Base": {
@@ -28,6 +47,11 @@ PUBLIC_CONFIGS: Mapping[str, Mapping[str, object]] = {
         "max_position_embeddings": 32768,
         "tie_word_embeddings": False,
     },
+    "Qwen/Qwen2.5-1.5B": _qwen2(1536, 28, 12, 2, 8960, max_position_embeddings=131072, **_SMALL_QWEN),
+    "Qwen/Qwen2.5-3B": _qwen2(2048, 36, 16, 2, 11008, max_position_embeddings=32768, **_SMALL_QWEN),
+    "Qwen/Qwen2.5-32B": _qwen2(5120, 64, 40, 8, 27648, max_position_embeddings=131072, **_LARGE_QWEN),
+    "Qwen/Qwen2.5-Math-1.5B": _qwen2(1536, 28, 12, 2, 8960, max_position_embeddings=4096, **_SMALL_QWEN),
+    "Qwen/Qwen2.5-Math-7B": _qwen2(3584, 28, 28, 4, 18944, max_position_embeddings=4096, **_LARGE_QWEN),
     "HuggingFaceTB/SmolLM2-135M-Instruct": {
         "model_type": "llama",
         "hidden_size": 576,

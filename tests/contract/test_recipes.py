@@ -1,6 +1,7 @@
 """Every shipped recipe loads, is small, says what it is, and can be checked without a heavy import."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from grpo.plan import plan_of
 from grpo.recipe import SHIPPED, load_recipe, parse_recipe, to_yaml
 from grpo.recipe.yaml_text import parse_yaml
 
@@ -35,7 +37,17 @@ def recipe_file(request: pytest.FixtureRequest) -> Path:
 
 
 def test_the_promised_recipes_are_shipped() -> None:
-    assert {path.stem for path in RECIPES} >= {"quickstart", "smollm2_arithmetic", "smollm2_gsm8k", "r1_zero"}
+    assert {path.stem for path in RECIPES} >= {
+        "quickstart",
+        "smollm2_arithmetic",
+        "smollm2_gsm8k",
+        "tinyzero_countdown",
+        "r1_zero_1gpu",
+        "r1_zero",
+        "dapo",
+        "dr_grpo",
+        "open_r1_math",
+    }
 
 
 def test_it_loads_and_reads_back(recipe_file: Path) -> None:
@@ -71,6 +83,44 @@ def test_check_reports_all_of_it_and_imports_nothing_heavy(recipe_file: Path) ->
     sections = [line.removeprefix("# ") for line in report if line.startswith("# ")]
     assert sections[:5] == ["recipe", "batch", "objective", "evaluation", "memory"]
     assert any(line.strip().startswith("at the fullest moment") for line in report)
+
+
+def test_a_recipe_for_gpus_fits_on_those_that_its_header_plans_for(recipe_file: Path) -> None:
+    if not load_recipe(recipe_file).num_gpus:
+        pytest.skip("for a CPU")
+    hardware = recipe_file.read_text().splitlines()[1]
+    command = re.search(rf"`grpo plan recipes/{recipe_file.name} --gpus (\S+)`", hardware)
+    assert command is not None, hardware
+    assert plan_of(load_recipe(recipe_file), command[1]).fits
+
+
+def test_the_preset_recipes_keep_their_papers_figures() -> None:
+    dapo, dr_grpo = load_recipe(SHIPPED / "dapo.yaml"), load_recipe(SHIPPED / "dr_grpo.yaml")
+    assert (dapo.rollout.problems_per_step, dapo.rollout.num_generations, dapo.answers_per_step // 16) == (512, 16, 512)
+    assert (dapo.algorithm.epsilon, dapo.algorithm.epsilon_high, dapo.algorithm.num_minibatches) == (0.2, 0.28, 16)
+    assert dapo.rewards[1].args == {"max_tokens": 20480, "soft_tokens": 4096}
+    assert dapo.rollout.max_completion_length == 20480
+    assert (dr_grpo.algorithm.loss_type, dr_grpo.algorithm.scale_rewards, dr_grpo.algorithm.beta) == (
+        "dr_grpo",
+        "none",
+        0,
+    )
+    assert (dr_grpo.rollout.problems_per_step, dr_grpo.rollout.num_generations) == (128, 8)
+    tinyzero = load_recipe(SHIPPED / "tinyzero_countdown.yaml")
+    assert (tinyzero.rollout.problems_per_step, tinyzero.learner.learning_rate, tinyzero.algorithm.beta) == (
+        256,
+        1e-6,
+        0.001,
+    )
+    assert (tinyzero.rollout.max_prompt_length, tinyzero.rollout.max_completion_length) == (256, 1024)
+
+
+def test_the_pattern_of_open_r1_math_finds_the_box_of_a_solution() -> None:
+    pattern = load_recipe(SHIPPED / "open_r1_math.yaml").data.train.reference_pattern
+    assert pattern is not None
+    found = re.search(pattern, r"so $x=2$. The answer is $\boxed{\frac{\sqrt{3}}{2}}$.")
+    assert found is not None
+    assert found[1] == r"\frac{\sqrt{3}}{2}"
 
 
 def test_r1_zero_has_the_papers_hyperparameters() -> None:
