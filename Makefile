@@ -5,6 +5,7 @@
 #   make lint         style and types
 #   make tiny-base    pre-train the packaged base model again (under an hour on two cores)
 #   make tiny-tool    go on from it to the one that calls a tool (minutes)
+#   make tiny-countdown    go on from the base to the one that plays Countdown (minutes)
 #
 # PYTHON       a Python 3.11 to 3.14 to make .venv with; found on the PATH if not given
 # STACK        cpu or gpu; gpu where nvidia-smi finds one
@@ -31,7 +32,7 @@ define remove_broken
 	done
 endef
 
-.PHONY: install install-dev quickstart test lint docs tiny-base tiny-tool clean
+.PHONY: install install-dev quickstart test lint docs tiny-base tiny-tool tiny-countdown clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -57,6 +58,9 @@ tiny-base: install
 
 tiny-tool: install
 	$(BIN)/python -m grpo.tiny_base.make --tool
+
+tiny-countdown: install
+	$(BIN)/python -m grpo.tiny_base.make --countdown
 
 clean:
 	rm -rf $(VENV)

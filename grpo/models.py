@@ -9,6 +9,7 @@ TINY_BASE = "tiny-base"
 _PACKAGED = {  # by name, which is also what `make` builds it by
     TINY_BASE: Path(__file__).parent / "tiny_base" / "checkpoint",
     "tiny-tool": Path(__file__).parent / "tiny_base" / "tool_checkpoint",
+    "tiny-countdown": Path(__file__).parent / "tiny_base" / "countdown_checkpoint",
 }
 
 

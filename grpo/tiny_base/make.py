@@ -6,7 +6,8 @@ format. It learns to imitate all of them: a base model that can reason, and most
 problem (``grpo.arithmetic.is_held_out``) occurs in the stream.
 
 ``--tool`` goes on from that base to one that sometimes has Python compute the expression, on chains of up to six
-numbers, which are beyond its own reasoning: ``make tiny-tool``, in minutes.
+numbers, which are beyond its own reasoning: ``make tiny-tool``, in minutes. ``--countdown`` goes on from it to one that
+plays Countdown, mostly by a guess and sometimes by a search (grpo/tiny_base/search.py): ``make tiny-countdown``.
 """
 
 import argparse
@@ -14,7 +15,8 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,39 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from grpo.arithmetic import problem_at, solve_in_steps
+from grpo.generators import Countdown
+from grpo.tiny_base import search
 
 BASE = Path(__file__).parent / "checkpoint"
 TOOL_BASE = Path(__file__).parent / "tool_checkpoint"
+COUNTDOWN_BASE = Path(__file__).parent / "countdown_checkpoint"
 END = "<|endoftext|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 EARLY_SHARES = {"jump": 0.48, "reason": 0.46, "slip": 0.02, "broken": 0.04}  # arithmetic first,
 LATE_SHARES = {"jump": 0.67, "reason": 0.25, "slip": 0.03, "broken": 0.05}  # then the habits of the base
 TOOL_SHARES = {"jump": 0.5, "reason": 0.25, "slip": 0.02, "broken": 0.03, "tool": 0.2}
+COUNTDOWN_EARLY_SHARES = {"search": 1.0}
+COUNTDOWN_LATE_SHARES = {"jump": 0.6, "search": 0.35, "slip": 0.01, "broken": 0.04}
 TOOL_MAX_NUMBERS = 6
+COUNTDOWN = Countdown(min_numbers=3, max_numbers=3, max_number=10, max_target=search.MAX_VALUE, wording="short")
 LATE_FROM = 0.75  # share of the training after which the second mixture holds
 MAX_GUESS_ERROR = 4
-ROW_TOKENS = 128
 IGNORE = -100
+Document = tuple[str, str]  # a question, and what follows it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What one of the packaged models reads: on which documents, from where, and for how long."""
+
+    out: Path
+    start: Path | None  # absent: from nothing
+    early: Mapping[str, float]
+    late: Mapping[str, float]
+    document: Callable[[int, int, Mapping[str, float], random.Random], Document]  # of an index, a seed, shares
+    num_steps: int
+    learning_rate: float  # at its peak
+    row_tokens: int
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -94,6 +116,29 @@ def answer_text(expression: str, kind: str, rng: random.Random) -> str:
     return _break_format(text, rng) if kind == "broken" else text
 
 
+def arithmetic_document(max_numbers: int) -> Callable[[int, int, Mapping[str, float], random.Random], Document]:
+    """Chains of up to ``max_numbers`` numbers."""
+
+    def document(index: int, seed: int, shares: Mapping[str, float], rng: random.Random) -> Document:
+        expression, _ = problem_at(index, seed=seed, held_out=False, max_numbers=max_numbers)
+        return expression, answer_text(expression, _kind(shares, rng), rng)
+
+    return document
+
+
+def countdown_document(index: int, seed: int, shares: Mapping[str, float], rng: random.Random) -> Document:
+    """Three numbers from 1 to 10 and a target that they make."""
+    problem = COUNTDOWN.problem(index, seed=seed, held_out=False)
+    nums, target = COUNTDOWN.read(problem)
+    kind = _kind(shares, rng)
+    text = search.answer_text(nums, target, "search" if kind == "broken" else kind, rng)
+    return problem.question, _break_format(text, rng) if kind == "broken" else text
+
+
+def _kind(shares: Mapping[str, float], rng: random.Random) -> str:
+    return rng.choices(list(shares), list(shares.values()))[0]
+
+
 def _guess(value: int, rng: random.Random) -> int:
     """Near the value, and seldom it: whoever jumps guesses."""
     return max(0, value + rng.randint(-MAX_GUESS_ERROR, MAX_GUESS_ERROR))
@@ -119,35 +164,32 @@ def _break_format(text: str, rng: random.Random) -> str:
 
 
 class Stream:
-    """Documents without end, packed whole into rows; ``shares`` is the mixture of kinds and may change.
+    """Documents of a course without end, packed whole into rows; ``shares`` is the mixture of kinds and may change.
 
     Questions carry no loss: their numbers are random, and nothing in them can be learned.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, max_numbers: int) -> None:
-        self.shares = EARLY_SHARES
-        self._max_numbers = max_numbers
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, course: Course) -> None:
+        self.shares = course.early
+        self._course = course
         self._tokenizer = tokenizer
         self._seed = seed
 
     def _documents(self) -> Iterator[tuple[list[int], list[int]]]:
         for index in itertools.count():
             rng = random.Random(f"document/{self._seed}/{index}")
-            expression, _ = problem_at(
-                index, seed=self._seed + 1_000_003, held_out=False, max_numbers=self._max_numbers
-            )
-            kind = rng.choices(list(self.shares), list(self.shares.values()))[0]
-            question = self._tokenizer.encode(f"Q: {expression}\nA:")
-            answer = [*self._tokenizer.encode(answer_text(expression, kind, rng)), self._tokenizer.eos_token_id]
+            asked, text = self._course.document(index, self._seed + 1_000_003, self.shares, rng)
+            question = self._tokenizer.encode(f"Q: {asked}\nA:")
+            answer = [*self._tokenizer.encode(text), self._tokenizer.eos_token_id]
             yield question + answer, [IGNORE] * len(question) + answer
 
     def rows(self) -> Iterator[tuple[list[int], list[int], list[int]]]:
-        """Rows of ``ROW_TOKENS``: ids, labels, and positions, which restart at each document."""
+        """Rows of the course's length: ids, labels, and positions, which restart at each document."""
         ids: list[int] = []
         labels: list[int] = []
         positions: list[int] = []
         for doc_ids, doc_labels in self._documents():
-            rest = ROW_TOKENS - len(ids)
+            rest = self._course.row_tokens - len(ids)
             if len(doc_ids) > rest:
                 end = self._tokenizer.eos_token_id
                 yield ids + [end] * rest, labels + [IGNORE] * rest, positions + list(range(rest))
@@ -163,23 +205,56 @@ def learning_rate_at(step: int, num_steps: int, peak: float, warmup: int = 100) 
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_steps - warmup))))
 
 
+COURSES = {
+    "base": Course(
+        out=BASE,
+        start=None,
+        early=EARLY_SHARES,
+        late=LATE_SHARES,
+        document=arithmetic_document(5),
+        num_steps=2400,
+        learning_rate=2e-3,
+        row_tokens=128,
+    ),
+    "tool": Course(
+        out=TOOL_BASE,
+        start=BASE,
+        early=TOOL_SHARES,
+        late=TOOL_SHARES,
+        document=arithmetic_document(TOOL_MAX_NUMBERS),
+        num_steps=500,
+        learning_rate=1e-3,
+        row_tokens=128,
+    ),
+    "countdown": Course(
+        out=COUNTDOWN_BASE,
+        start=BASE,
+        early=COUNTDOWN_EARLY_SHARES,
+        late=COUNTDOWN_LATE_SHARES,
+        document=countdown_document,
+        num_steps=900,
+        learning_rate=2e-3,
+        row_tokens=192,
+    ),
+}
+
+
 def pretrain(
-    out_dir: Path, *, seed: int, num_steps: int, rows_per_step: int, peak_learning_rate: float, tool: bool
+    course: Course, out_dir: Path, *, seed: int, num_steps: int, rows_per_step: int, peak_learning_rate: float
 ) -> None:
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
-    if tool:
-        model = Qwen3MoeForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    if course.start is not None:
+        model = Qwen3MoeForCausalLM.from_pretrained(course.start, dtype=torch.float32)
     else:
         model = Qwen3MoeForCausalLM(model_config(len(tokenizer), tokenizer.eos_token_id)).float()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak_learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    stream = Stream(tokenizer, seed, TOOL_MAX_NUMBERS if tool else 5)
+    stream = Stream(tokenizer, seed, course)
     rows = stream.rows()
     started, running = time.monotonic(), 0.0
     for step in range(num_steps):
-        late = step >= LATE_FROM * num_steps
-        stream.shares = TOOL_SHARES if tool else LATE_SHARES if late else EARLY_SHARES
+        stream.shares = course.late if step >= LATE_FROM * num_steps else course.early
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, num_steps, peak_learning_rate)
         ids, labels, positions = (
@@ -212,20 +287,26 @@ def _save(model: Qwen3MoeForCausalLM, tokenizer: PreTrainedTokenizerFast, out_di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tool", action="store_true", help="go on from the base to one that calls a tool")
+    kinds = parser.add_mutually_exclusive_group()
+    for name, what in (("tool", "calls a tool"), ("countdown", "plays Countdown")):
+        kinds.add_argument(
+            f"--{name}", dest="course", action="store_const", const=name, help=f"go on from the base to one that {what}"
+        )
+    parser.set_defaults(course="base")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="default 2400; with --tool 500")
+    parser.add_argument("--steps", type=int, help="default: the course's")
     parser.add_argument("--rows", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, help="at its peak; default 2e-3, with --tool 1e-3")
+    parser.add_argument("--learning-rate", type=float, help="at its peak; default: the course's")
     args = parser.parse_args()
+    course = COURSES[args.course]
     pretrain(
-        args.out or (TOOL_BASE if args.tool else BASE),
+        course,
+        args.out or course.out,
         seed=args.seed,
-        num_steps=args.steps or (500 if args.tool else 2400),
+        num_steps=args.steps or course.num_steps,
         rows_per_step=args.rows,
-        peak_learning_rate=args.learning_rate or (1e-3 if args.tool else 2e-3),
-        tool=args.tool,
+        peak_learning_rate=args.learning_rate or course.learning_rate,
     )
 
 

@@ -66,7 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     "memory": COMMON | {"model_shape", "parallel_sizes"},
     "plan": COMMON | {"memory", "model_shape", "parallel_sizes"},
     "slurm": COMMON | {"parallel_sizes"},
-    "tiny_base": {"arithmetic"},
+    "tiny_base": {"arithmetic", "generators"},
     # the stages
     "engine": COMMON
     | {"weights", "processes", "buckets", "score_difference", "allocator"},  # only the names in FROM_WEIGHTS
