@@ -41,6 +41,7 @@ def test_the_promised_recipes_are_shipped() -> None:
         "quickstart",
         "smollm2_arithmetic",
         "smollm2_gsm8k",
+        "tinyzero_countdown_tiny",
         "tinyzero_countdown",
         "r1_zero_1gpu",
         "r1_zero",
