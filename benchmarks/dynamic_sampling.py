@@ -124,7 +124,7 @@ def parts_of(recipe: Recipe, num_groups: int) -> Iterator[Part]:
 
 
 def sampled(recipe: Recipe, num_groups: int) -> Iterator[Group]:
-    prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
+    prompts = Prompts.of(recipe)
     scorer = Scorer(recipe.rewards, recipe.scoring, seed=recipe.seed)
     dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
     limits = Sampling(max_tokens=recipe.rollout.max_completion_length, stop_token_ids=prompts.end_token_ids)

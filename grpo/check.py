@@ -11,6 +11,7 @@ from grpo.model_shape import ModelShape, read_shape
 from grpo.objective.formula import objective_lines
 from grpo.parallel_sizes import check_parallel
 from grpo.plan import account_lines
+from grpo.prompt_outline import prompt_lines, prompt_notes
 from grpo.recipe import Recipe, to_yaml
 from grpo.row_filter import RowFilter
 from grpo.row_function import check_file, is_function
@@ -24,7 +25,7 @@ def report(recipe: Recipe) -> str:
     Raises:
         ModelError: ``model`` names a folder that holds no model.
         RecipeError: sizes under ``parallel`` do not divide the model or the GPUs; the longest sample is longer than
-            the model's window; a reward refuses its arguments.
+            the model's window; a reward refuses its arguments; the template's file is no Jinja.
         DataError: a generator refuses its arguments, a data file is missing, or a filter is no expression.
     """
     _check_arguments(recipe)
@@ -38,6 +39,7 @@ def report(recipe: Recipe) -> str:
         "objective": list(objective_lines(recipe)),
         "evaluation": list(_evaluation(recipe)),
         "memory": list(_memory(recipe, shape)),
+        "prompt": list(prompt_lines(recipe)),
         "notes": list(_notes(recipe)),
     }
     return "\n\n".join(f"# {title}\n" + "\n".join(lines) for title, lines in sections.items() if lines)
@@ -178,6 +180,7 @@ def _notes(recipe: Recipe) -> Iterator[str]:
         yield "bfloat16 engine and learner disagree a little: importance_sampling_correction=true corrects for it"
     if any(reward.name == "random" for reward in recipe.rewards):
         yield "the reward 'random' is a control: a run with it must not improve"
+    yield from prompt_notes(recipe)
 
 
 def _count(number: int, noun: str) -> str:

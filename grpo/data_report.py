@@ -3,14 +3,14 @@
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from grpo.console import printable
 from grpo.data import Dataset, SourceRecord, load_data
 from grpo.datatypes import Prompt
 from grpo.loading_bar import with_bar
-from grpo.prompts import Prompts
+from grpo.prompts import Prompts, Stop
 from grpo.recipe import Recipe
 from grpo.scoring import Scorer
 from grpo.surroundings import record_of
@@ -36,6 +36,7 @@ class DataReport:
     shown: tuple[tuple[Prompt, str, tuple[str, ...]], ...]
     lengths: tuple[int, ...]
     too_long: tuple[str, ...]  # problem ids
+    stops: tuple[Stop, ...]
 
     @property
     def refusals(self) -> list[str]:
@@ -58,6 +59,7 @@ class DataReport:
         """For people, most of it 80 columns wide; prompts are shown whole."""
         sections = {
             f"the first {len(self.shown)} prompts": self._prompts(),
+            "tokens that end an answer": (f"{stop.token_id}:{stop.text!r} {stop.why}" for stop in self.stops),
             "prompt lengths": self._histogram(),
             "sources": itertools.chain.from_iterable(map(_source_lines, self.dataset.sources)),
             "rows that cannot be used": _named([row for record in self.dataset.sources for row in record.rejected]),
@@ -91,6 +93,7 @@ class DataReport:
                 "too_long": list(self.too_long),
                 "bins": [{"from": low, "to": high, "count": count} for low, high, count in bins(self.lengths)],
             },
+            "stops": [asdict(stop) for stop in self.stops],
             "sources": [
                 record_of(record) | {"rejected": list(record.rejected), "duplicates": list(record.duplicates)}
                 for record in self.dataset.sources
@@ -129,7 +132,8 @@ def report_of(recipe: Recipe) -> DataReport:
     Raises:
         UserError: as a run by this recipe would at its start, for anything but what ``refusals`` tells.
     """
-    prompts = Prompts(recipe.model, recipe.template, max_prompt_length=sys.maxsize)  # too long is told, not raised
+    unbounded = recipe.rollout.model_copy(update={"max_prompt_length": sys.maxsize})  # too long is told, not raised
+    prompts = Prompts.of(recipe.model_copy(update={"rollout": unbounded}))
     scorer = Scorer(recipe.rewards, recipe.scoring, seed=recipe.seed)
     try:
         lenient = recipe.data.model_copy(update={"on_bad_reference": "exclude"})
@@ -151,6 +155,7 @@ def report_of(recipe: Recipe) -> DataReport:
         dataset=dataset,
         shown=tuple((prompt, prompts.decode(prompt.token_ids), _pieces(prompts, prompt)) for prompt in first),
         lengths=tuple(len(prompt.token_ids) for prompt in measured),
+        stops=tuple(prompts.stops()),
         too_long=tuple(prompt.problem.problem_id for prompt in measured if len(prompt.token_ids) > limit),
     )
 

@@ -96,7 +96,7 @@ def run_of(recipe: Recipe, *, resume: bool, allow_change: bool = False, mesh: Me
     """A run's trainer, ready for its next step, with all that it needs; taken down at the end."""
     started_at = time.monotonic()
     with contextlib.ExitStack() as stack:
-        prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
+        prompts = Prompts.of(recipe)
         scorer = _scorer(recipe, prompts)
         stack.callback(scorer.close)
         dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
@@ -144,7 +144,7 @@ def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
     own = recipe.rollout.model_copy(update={"servers": []})  # servers hold another model
     recipe = recipe.model_copy(update={"model": model, "rollout": own})
     with contextlib.ExitStack() as stack:
-        prompts = Prompts(model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
+        prompts = Prompts.of(recipe)
         scorer = _scorer(recipe, prompts)
         stack.callback(scorer.close)
         dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
@@ -209,7 +209,7 @@ class _Parts:
             checkpoints=checkpoints,
             metrics=Metrics(sinks),
             console=console,
-            surroundings=surroundings(self.dataset),
+            surroundings=surroundings(self.dataset) | self.prompts.fingerprint(),
         )
 
     def save_model(self, learner: Learner, path: Path) -> None:

@@ -111,11 +111,20 @@ def read_shape(model: str) -> ModelShape | None:
     Raises:
         ModelError: a folder is missing, or its config.json is not that of a causal language model.
     """
-    resolved = resolve_model(model)
-    folder = Path(resolved) if Path(resolved).is_dir() else _cached_folder(resolved)
+    folder = folder_of(model)
     if folder is not None:
         return _as_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")), model)
     return _as_shape(PUBLIC_CONFIGS[model], model) if model in PUBLIC_CONFIGS else None
+
+
+def folder_of(model: str) -> Path | None:
+    """The folder with the model's configuration: its own, or the newest in the hub's cache; None if not here.
+
+    Raises:
+        ModelError: a folder is missing.
+    """
+    resolved = resolve_model(model)
+    return Path(resolved) if Path(resolved).is_dir() else _cached_folder(resolved)
 
 
 def _cached_folder(model: str) -> Path | None:

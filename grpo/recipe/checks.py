@@ -9,6 +9,7 @@ from grpo.errors import RecipeError
 from grpo.metrics import UnknownMetricError, check_name
 from grpo.recipe.algorithm_checks import check_algorithm
 from grpo.recipe.schema import Recipe
+from grpo.recipe.template_checks import check_template
 from rewards import VERIFIERS, installed_rewards
 
 
@@ -18,6 +19,7 @@ def check_together(recipe: Recipe) -> None:
     Raises:
         RecipeError: the first contradiction found.
     """
+    check_template(recipe)
     _check_batch(recipe)
     _check_processes(recipe)
     _check_sleep(recipe)

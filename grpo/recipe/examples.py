@@ -17,6 +17,7 @@ EXAMPLES = {
     "max_time": "23:50:00",
     "output_dir": "runs/mine",
     "template": "qa",
+    "system_prompt": "'Think first, then answer.'",
     "data.train.path": "arithmetic",
     "data.train.subset": "main",
     "data.train.reference_pattern": "'#### (.*)'",

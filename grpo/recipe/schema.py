@@ -270,7 +270,9 @@ class Recipe(Section):
     max_steps: PositiveInt
     max_time: Duration | None = None  # then the run saves and ends as if interrupted, in time to do so
     output_dir: str
-    template: Literal["qa", "question_answer", "r1_zero", "chat"]
+    template: str  # a name (docs/templates.md), chat (the model's own), or the path of a Jinja file
+    system_prompt: str | None = None  # a system message, for chat and Jinja
+    chat_template_kwargs: Args = {}  # switches of a chat template or a Jinja file, such as enable_thinking
     num_gpus: NonNegativeInt = 0  # 0 is a CPU
     data: Data
     rewards: Annotated[list[Reward], Field(min_length=1)]

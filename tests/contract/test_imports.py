@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     # common ground
     "errors": set(),
     "seeds": set(),
-    "recipe": {"errors", "rewards", "metrics"},
+    "templates": {"errors"},
+    "recipe": {"errors", "rewards", "metrics", "templates"},
     "datatypes": {"rewards"},
     "metrics": {"errors", "rewards"},
     # what stands on the common ground alone
@@ -60,7 +61,8 @@ ALLOWED: dict[str, set[str]] = {
     "source_problems": COMMON
     | {"columns", "generators", "gym_generator", "loading_bar", "row_filter", "row_function", "sources", "streams"},
     "data": COMMON | {"source_problems", "streams"},
-    "prompts": COMMON | {"models"},
+    "prompts": COMMON | {"models", "templates"},
+    "prompt_outline": COMMON | {"models", "model_shape", "templates"},
     "model_shape": COMMON | {"models"},
     "parallel_sizes": COMMON | {"model_shape"},
     "memory": COMMON | {"model_shape", "parallel_sizes"},
@@ -101,7 +103,7 @@ ALLOWED: dict[str, set[str]] = {
     "crew": COMMON | {"learner", "processes"},
     "check": COMMON
     | {"objective", "memory", "model_shape", "parallel_sizes", "plan", "scoring", "generators", "sources"}
-    | {"gym_generator", "row_filter", "row_function"},
+    | {"gym_generator", "prompt_outline", "row_filter", "row_function"},
     "replay": COMMON | {"launch", "chain", "checkpoint", "run_folder"},
     "reward_trial": COMMON | {"scoring", "rewards"},
     "doctor": {"rewards"},
@@ -117,6 +119,7 @@ FROM_WEIGHTS = {"Receipt", "Tensors", "fingerprint"}  # the one edge between eng
 VLLM_ROOM = ROOT / "grpo" / "engine" / "vllm_engine"
 WITHOUT_TORCH = (
     *("rewards", "recipe", "errors", "seeds", "datatypes", "model_shape", "memory", "check", "generators"),
+    *("templates", "prompt_outline"),
     *("parallel_sizes", "plan", "slurm", "advantages", "packing"),
 )
 

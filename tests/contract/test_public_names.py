@@ -24,7 +24,7 @@ EXAMPLES = sorted(
 )
 
 KEYS = """
-model seed max_steps max_time output_dir template num_gpus
+model seed max_steps max_time output_dir template system_prompt chat_template_kwargs num_gpus
 data.train.path data.train.split data.train.subset data.train.question data.train.reference
 data.train.reference_pattern data.train.args data.train.limit
 data.train.filter data.train.weight data.train.curriculum

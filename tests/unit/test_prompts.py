@@ -48,9 +48,12 @@ def make_prompts(
     return Prompts(write_checkpoint(folder, around=around, **made), template, max_prompt_length=longest)  # type: ignore[arg-type]
 
 
+def problem_of(question: str = "2+2") -> Problem:
+    return Problem(problem_id="p/0", question=question, reference="4")
+
+
 def ids_of(prompts: Prompts, question: str = "2+2") -> tuple[int, ...]:
-    problem = Problem(problem_id="p/0", question=question, reference="4")
-    return prompts.encode(problem, ordinal=3, attempt=1).token_ids
+    return prompts.encode(problem_of(question), ordinal=3, attempt=1).token_ids
 
 
 @pytest.mark.parametrize(
@@ -58,11 +61,11 @@ def ids_of(prompts: Prompts, question: str = "2+2") -> tuple[int, ...]:
     [("qa", "Q: What is {x}?\nA:"), ("question_answer", "Question: What is {x}?\nAnswer:")],
 )
 def test_plain_templates(tmp_path: Path, template: str, text: str) -> None:
-    assert make_prompts(tmp_path, template).render("What is {x}?") == text
+    assert make_prompts(tmp_path, template).render(problem_of("What is {x}?")) == text
 
 
 def test_the_r1_zero_template_is_the_papers(tmp_path: Path) -> None:
-    text = make_prompts(tmp_path, "r1_zero").render("What is 7 * 8?")
+    text = make_prompts(tmp_path, "r1_zero").render(problem_of("What is 7 * 8?"))
     assert text == (
         "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "
         "assistant first thinks about the reasoning process in the mind and then provides the user with the answer. "
@@ -82,7 +85,7 @@ def test_a_prompt_carries_its_problem_and_its_place(tmp_path: Path) -> None:
 def test_tokens_decode_to_the_rendered_text(tmp_path: Path) -> None:
     prompts = make_prompts(tmp_path, "r1_zero")
     question = "Was ergibt π × 2 — «ungefähr»? 🙂"
-    assert prompts.decode(ids_of(prompts, question)) == prompts.render(question)
+    assert prompts.decode(ids_of(prompts, question)) == prompts.render(problem_of(question))
 
 
 @pytest.mark.parametrize(("around", "num_bos"), [("$A", 0), ("<s> $A", 1), ("<s> $A </s>", 1)])
@@ -97,11 +100,11 @@ def test_bos_is_added_as_the_tokenizer_does_and_eos_never(tmp_path: Path, around
 
 def test_a_chat_prompt_has_the_templates_bos_once_and_opens_the_answer(tmp_path: Path) -> None:
     prompts = make_prompts(tmp_path, "chat", around="<s> $A", chat_template=CHAT_TEMPLATE)
-    assert prompts.render("2+2") == "<s><|user|>2+2<|end|>\n<|assistant|>"
+    assert prompts.render(problem_of()) == "<s><|user|>2+2<|end|>\n<|assistant|>"
     ids = ids_of(prompts)
     assert ids.count(256) == 1
     assert ids[0] == 256
-    assert prompts.decode(ids) == prompts.render("2+2")
+    assert prompts.decode(ids) == prompts.render(problem_of())
 
 
 def test_end_tokens_are_eos_and_in_a_chat_the_turns_end(tmp_path: Path) -> None:
