@@ -3,7 +3,7 @@
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from grpo.console import printable
@@ -93,7 +93,7 @@ class DataReport:
                 "too_long": list(self.too_long),
                 "bins": [{"from": low, "to": high, "count": count} for low, high, count in bins(self.lengths)],
             },
-            "stops": [asdict(stop) for stop in self.stops],
+            "stops": [stop._asdict() for stop in self.stops],
             "sources": [
                 record_of(record) | {"rejected": list(record.rejected), "duplicates": list(record.duplicates)}
                 for record in self.dataset.sources
