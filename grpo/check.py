@@ -1,6 +1,6 @@
 """What ``grpo check`` says of a recipe: resolved keys, the batch in words, evaluation, memory. Imports no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from grpo.errors import DataError, RecipeError
@@ -19,8 +19,8 @@ from grpo.scoring import Scorer
 from grpo.sources import FILE_SUFFIXES
 
 
-def report(recipe: Recipe) -> str:
-    """Everything that can be said of a run before it starts.
+def sections(recipe: Recipe) -> dict[str, list[str]]:
+    """Everything that can be said of a run before it starts: lines by section, none of them empty.
 
     Raises:
         ModelError: ``model`` names a folder that holds no model.
@@ -33,7 +33,7 @@ def report(recipe: Recipe) -> str:
     check_parallel(recipe, shape)
     if shape is not None:
         check_window(recipe, shape)
-    sections = {
+    said = {
         "recipe": [to_yaml(recipe).rstrip()],
         "batch": list(_batch(recipe)),
         "objective": list(objective_lines(recipe)),
@@ -42,7 +42,17 @@ def report(recipe: Recipe) -> str:
         "prompt": list(prompt_lines(recipe)),
         "notes": list(_notes(recipe)),
     }
-    return "\n\n".join(f"# {title}\n" + "\n".join(lines) for title, lines in sections.items() if lines)
+    return {title: lines for title, lines in said.items() if lines}
+
+
+def report(recipe: Recipe) -> str:
+    """``sections`` for people."""
+    return as_text(sections(recipe))
+
+
+def as_text(said: Mapping[str, Sequence[str]]) -> str:
+    """Sections as one text."""
+    return "\n\n".join(f"# {title}\n" + "\n".join(lines) for title, lines in said.items())
 
 
 def _check_arguments(recipe: Recipe) -> None:

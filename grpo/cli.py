@@ -1,32 +1,51 @@
-"""The command line: ``grpo`` train, eval, replay, check, plan, checkpoint, launch, reward, sandbox, doctor.
+"""The command line. Exit codes: 0 done, 1 the run cannot go on, 2 something for the user to mend, 130 interrupted.
 
-Exit codes: 0 done, 1 the run cannot go on, 2 something for the user to mend, 130 interrupted. torch and vLLM are
-imported inside the commands that need them, after the recipe has been checked.
+torch and vLLM are imported inside the commands that need them, after the recipe has been checked.
 """
 
+import functools
+import importlib.metadata
 import json
 import random
 import shlex
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from grpo.errors import GrpoError
+from grpo import runs_command
+from grpo.command import INTERRUPTED, AsJson, Debug, Overrides, RecipeArgument, complete_recipe, reported
 from grpo.recipe import load_recipe
+from grpo.run import recipe_for
 
-INTERRUPTED = 130  # what a shell reports of a process ended by SIGINT
+__all__ = ["INTERRUPTED", "app", "main", "reported"]
 
 app = typer.Typer(
     help="Reinforcement learning of reasoning, with a vLLM engine, on a CPU or on GPUs.",
+    epilog="Exit codes: 0 done. 1 the run cannot go on, or what was checked is not whole. 2 something for you to mend: "
+    "a recipe, a file, an option; of plan: does not fit. 130 interrupted: train --resume goes on.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"grpo {importlib.metadata.version('grpo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Holds the options of ``grpo`` itself; the help is the app's."""
+
+
+app.add_typer(runs_command.app, name="runs")
 reward_app = typer.Typer(help="Reward functions.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
 launch_app = typer.Typer(help="Job scripts that start a run on several nodes.", no_args_is_help=True)
@@ -37,13 +56,11 @@ app.add_typer(sandbox_app, name="sandbox")
 checkpoint_app = typer.Typer(help="Checkpoints.", no_args_is_help=True)
 app.add_typer(checkpoint_app, name="checkpoint")
 
-RecipeArgument = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="A recipe file, such as recipes/quickstart.yaml")
+Target = Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model folder or a hub id.")]
+OwnRecipe = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="Names problems and rewards. Absent: the run's own.", autocompletion=complete_recipe),
 ]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="As in learner.learning_rate=1e-4")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.command()
@@ -57,7 +74,12 @@ def train(
     output_dir: Annotated[Path | None, typer.Option("--output-dir", help="The run folder (key output_dir).")] = None,
     debug: Debug = False,
 ) -> None:
-    """Train a model by a recipe."""
+    """Train a model by a recipe.
+
+    Ctrl-C finishes the step, saves, and says how to go on; a second one ends at once.
+
+    Example: grpo train recipes/quickstart.yaml max_steps=20 --output-dir runs/mine
+    """
     changes = list(overrides or [])
     if output_dir is not None:
         changes.append(f"output_dir={json.dumps(str(output_dir))}")
@@ -71,15 +93,18 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, a model folder or a hub id.")],
-    recipe: Annotated[Path, typer.Option("--recipe", help="The recipe that names problems and rewards.")],
+    target: Target,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of the table.")] = False,
+    recipe: OwnRecipe = None,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Evaluate a run or a model on the held-out problems of a recipe."""
+    """Evaluate a run or a model on the held-out problems of a recipe.
+
+    Example: grpo eval runs/quickstart evaluation.num_samples=64
+    """
     with reported(debug=debug, interrupted="Nothing was kept of this evaluation."):
-        resolved = load_recipe(recipe, overrides or [])
+        resolved = recipe_for(target, recipe, overrides or [])
         from grpo.launch import evaluate_model, show_evaluation
 
         evaluation = evaluate_model(target, resolved)
@@ -90,50 +115,114 @@ def evaluate(
 
 
 @app.command()
+def sample(
+    target: Target,
+    questions: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUESTION]...", help="As the data has them.")
+    ] = None,
+    recipe: OwnRecipe = None,
+    num_samples: Annotated[int, typer.Option("-n", "--num-samples", help="Answers to each question.")] = 4,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Absent: evaluation.temperature. 0 is greedy.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", help="Of one answer. Absent: rollout.max_completion_length.")
+    ] = None,
+    references: Annotated[
+        list[str] | None, typer.Option("--reference", help="What is right; once for each question, in their order.")
+    ] = None,
+    held_out: Annotated[
+        int, typer.Option("--held-out", help="Ask so many held-out problems of the recipe besides.")
+    ] = 0,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Ask a model or a run something; see its answers, judged where a reference is known.
+
+    Example: grpo sample runs/quickstart "12 + 7 - 3 = ?" --reference 16 -n 2
+    """
+    with reported(debug=debug, interrupted="Nothing was kept of these answers."):
+        resolved = recipe_for(target, recipe)
+        from grpo.sample import sample, show
+
+        asked = sample(
+            target,
+            resolved,
+            questions or [],
+            references=references or None,
+            held_out=held_out,
+            num_samples=num_samples,
+            temperature=temperature,
+            max_tokens=max_tokens,
+        )
+        if as_json:
+            typer.echo(json.dumps([one.to_json() for one in asked]))
+        else:
+            show(asked)
+
+
+@app.command()
 def replay(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     steps: Annotated[list[int] | None, typer.Option("--step", help="A step to run again; may be repeated.")] = None,
     verify: Annotated[int, typer.Option("--verify", min=0, help="So many steps besides, at random.")] = 0,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Check a run's files against its hash chain, run steps of it again, and compare bit by bit."""
+    """Check a run's files against its hash chain, run steps of it again, and compare bit by bit.
+
+    Example: grpo replay runs/quickstart --verify 3
+    """
     with reported(debug=debug, interrupted="The run is as it was."):
         from grpo import replay as replaying
 
         recorded = replaying.read_recorded(run)
-        typer.echo(f"{run}: its files hold what its {len(recorded)} steps wrote")
+        say = (lambda _: None) if as_json else typer.echo
+        say(f"{run}: its files hold what its {len(recorded)} steps wrote")
         chosen = sorted({*(steps or []), *random.sample(sorted(recorded), min(verify, len(recorded)))})
-        replaying.replay(run, recorded, chosen, typer.echo)
-        if chosen:
+        replaying.replay(run, recorded, chosen, say)
+        if as_json:
+            typer.echo(json.dumps({"run": str(run), "num_steps": len(recorded), "replayed": chosen}))
+        elif chosen:
             typer.echo(f"{len(chosen)} of {len(chosen)} steps, run again, are what the run recorded")
 
 
 @checkpoint_app.command("verify")
 def checkpoint_verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint, or the folder of a run.")],
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Compare every byte of a checkpoint, or of all of a run's, with its manifest; exit code 1 if one is damaged."""
+    """Compare every byte of a checkpoint, or of all of a run's, with its manifest; exit code 1 if one is damaged.
+
+    Example: grpo checkpoint verify runs/quickstart
+    """
     with reported(debug=debug, interrupted="Not all was read."):
         from grpo.checkpoint import verify
 
         faults = dict(verify(folder))
-        for path, fault in faults.items():
+        if as_json:
+            typer.echo(json.dumps([{"path": str(path), "fault": fault} for path, fault in faults.items()]))
+        for path, fault in () if as_json else faults.items():
             typer.echo(f"{'damaged' if fault else 'whole  '}  {path}{f': {fault}' if fault else ''}")
         if any(faults.values()):
             raise typer.Exit(1)
 
 
 @app.command()
-def check(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = False) -> None:
+def check(recipe: RecipeArgument, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Check a recipe, and say what a run by it does and needs.
 
     Exit code 0 for a valid recipe, also where it says that a run does not fit: `grpo plan` judges the machine.
+
+    Example: grpo check recipes/quickstart.yaml algorithm=gspo
     """
     with reported(debug=debug, interrupted="Nothing was checked."):
-        from grpo.check import report
+        from grpo.check import as_text, sections
 
-        typer.echo(report(load_recipe(recipe, overrides or [])))
+        resolved = load_recipe(recipe, overrides or [])
+        said = sections(resolved)
+        typer.echo(json.dumps(said | {"recipe": resolved.model_dump()}) if as_json else as_text(said))
 
 
 @app.command()
@@ -141,17 +230,20 @@ def plan(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     gpus: Annotated[str, typer.Option("--gpus", help="Such as 8xH100 or 2x24GB; cpu: this machine.")] = "cpu",
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Say what memory a recipe needs on given GPUs, part by part, and what to change where it does not fit.
 
     Exit code 2 where it does not fit on the GPUs named; 0 where it does.
+
+    Example: grpo plan recipes/r1_zero.yaml --gpus 16xH100
     """
     with reported(debug=debug, interrupted="Nothing was planned."):
         from grpo.plan import plan_of
 
         planned = plan_of(load_recipe(recipe, overrides or []), gpus)
-        typer.echo(planned.text)
+        typer.echo(json.dumps(planned.to_json()) if as_json else planned.text)
         if not planned.fits:
             raise typer.Exit(2)
 
@@ -193,6 +285,8 @@ def launch_slurm(
     """Print a job script for sbatch that trains a recipe on several nodes, and resumes when it is started again.
 
     Submit it with the environment active that grpo is installed in. GPUs that would stay idle are named on stderr.
+
+    Example: grpo launch slurm recipes/r1_zero.yaml --nodes 2 > job.sh
     """
     with reported(debug=debug, interrupted="No script was made."):
         from grpo.slurm import idle_note, job_script
@@ -228,11 +322,14 @@ def reward_test(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Try a reward function: verdicts on samples, time, memory, and texts that a policy may come to write."""
+    """Try a reward function: verdicts on samples, time, memory, and texts that a policy may come to write.
+
+    Example: grpo reward test my_rewards.py:brevity --data problems.jsonl
+    """
     with reported(debug=debug, interrupted="Nothing was kept of this trial."):
         from grpo.reward_trial import report_trial
 
-        typer.echo(report_trial(function, arguments or [], data))
+        typer.echo(report_trial(function, arguments or [], data, waiting=functools.partial(typer.echo, err=True)))
 
 
 @sandbox_app.command("serve")
@@ -243,7 +340,10 @@ def sandbox_serve(
     max_queue: Annotated[int, typer.Option("--max-queue", help="Programs that may wait; beyond, 503.")] = 256,
     debug: Debug = False,
 ) -> None:
-    """Run programs for others over HTTP: SandboxFusion's contract, for Python."""
+    """Run programs for others over HTTP: SandboxFusion's contract, for Python.
+
+    Example: grpo sandbox serve --port 8080 --num-workers 4
+    """
     with reported(debug=debug, interrupted="Served to the end."):
         from grpo.errors import UserError
         from rewards.sandbox import SandboxUnavailableError
@@ -262,40 +362,25 @@ def sandbox_serve(
 
 
 @app.command()
-def doctor(debug: Debug = False) -> None:
-    """Say what this machine has and lacks: packages, GPU, sandbox, disk, memory."""
+def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Say what this machine has and lacks: packages, GPU, sandbox, disk, memory, hub; each line ok or with its fix.
+
+    Exit code 1 where something is to mend.
+
+    Example: grpo doctor
+    """
     with reported(debug=debug, interrupted="Nothing more was looked at."):
         from grpo.doctor import findings
 
         found = []
         for finding in findings():
             found.append(finding)
-            typer.echo(finding.line())
+            if not as_json:
+                typer.echo(finding.line())
+        if as_json:
+            typer.echo(json.dumps([asdict(finding) for finding in found]))
         if any(finding.fix for finding in found):
             raise typer.Exit(1)
-
-
-@contextmanager
-def reported(*, debug: bool, interrupted: str) -> Iterator[None]:
-    """Turn what is raised within into one message on stderr and an exit code; a traceback only with ``debug``."""
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except GrpoError as error:
-        raise _exit(f"error: {error}", error.exit_code, debug=debug) from error
-    except KeyboardInterrupt as error:
-        raise _exit(f"interrupted. {interrupted}", INTERRUPTED, debug=debug) from error
-    except Exception as error:  # the one place that may: a user should not meet a traceback unasked
-        hint = "" if debug else " (--debug shows the traceback)"
-        raise _exit(f"unexpected error: {type(error).__name__}: {error}{hint}", 1, debug=debug) from error
-
-
-def _exit(message: str, code: int, *, debug: bool) -> typer.Exit:
-    if debug:
-        traceback.print_exc()
-    typer.echo(message, err=True)
-    return typer.Exit(code)
 
 
 def main() -> None:

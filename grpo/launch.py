@@ -5,6 +5,7 @@ import functools
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from grpo.engine.protocol import Engine, Sampling
 from grpo.engine.server_engine import ServerEngine
 from grpo.engine.tool_engine import ToolEngine
 from grpo.errors import UserError
-from grpo.evaluate import Evaluation, evaluate
+from grpo.evaluation import Evaluation, evaluate
 from grpo.learner import Learner
 from grpo.learner.mesh import ALONE, Mesh
 from grpo.learner.team import Membership, follow, join
@@ -45,7 +46,7 @@ from grpo.parallel_sizes import check_parallel
 from grpo.prompts import Prompts
 from grpo.recipe import Recipe, check_resumable, parse_recipe, to_yaml
 from grpo.rollout import Rollout
-from grpo.run_folder import RECIPE, RunFolder
+from grpo.run_folder import RECIPE, RunFolder, nearest_run
 from grpo.scoring import Scorer
 from grpo.surroundings import data_record, surroundings
 from grpo.trainer import Trainer
@@ -97,7 +98,7 @@ def run_of(recipe: Recipe, *, resume: bool, allow_change: bool = False, mesh: Me
     started_at = time.monotonic()
     with contextlib.ExitStack() as stack:
         prompts = Prompts.of(recipe)
-        scorer = _scorer(recipe, prompts)
+        scorer = scorer_of(recipe, prompts)
         stack.callback(scorer.close)
         dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
         _check_prompts(dataset, prompts)
@@ -115,7 +116,9 @@ def run_of(recipe: Recipe, *, resume: bool, allow_change: bool = False, mesh: Me
         learner = stack.enter_context(learner_of(recipe, checkpoint, mesh, logs=folder.logs))
         source, module = origin_of(recipe, checkpoint).path, learner.policy.model
         engine = stack.enter_context(engine_of(recipe, prompts, source, module, logs=folder.logs, report=console.say))
-        _say_start(console, recipe, dataset, checkpoints, checkpoint, resume)
+        if resume and checkpoint is None:
+            console.say(_without_checkpoint(folder))
+        _say_start(console, recipe, dataset, checkpoints, checkpoint)
         for change in changes:
             console.say(f"allowed: {change}")
         trainer = parts.trainer(learner, engine, folder, checkpoints, console)
@@ -137,25 +140,46 @@ def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
         UserError: ``target`` is neither, or something in the recipe is to mend.
     """
     check_devices(recipe)
-    report = functools.partial(print, "checkpoint passed over:", file=sys.stderr)
-    folder = Path(target) / "checkpoints"
-    checkpoint = newest_complete(folder, report) if folder.is_dir() else None
-    model = str(checkpoint) if checkpoint else target
-    own = recipe.rollout.model_copy(update={"servers": []})  # servers hold another model
-    recipe = recipe.model_copy(update={"model": model, "rollout": own})
+    recipe = over_model(recipe, target)
     with contextlib.ExitStack() as stack:
         prompts = Prompts.of(recipe)
-        scorer = _scorer(recipe, prompts)
+        scorer = scorer_of(recipe, prompts)
         stack.callback(scorer.close)
         dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
-        parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
-        module = None  # vLLM loads the weights for itself
-        if recipe.rollout.engine == "transformers":
-            module = origin_of(recipe, None).load(ALONE).model
-        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        say = functools.partial(print, file=sys.stderr)
-        engine = stack.enter_context(engine_of(recipe, prompts, resolve_model(model), module, logs=logs, report=say))
-        return parts.evaluate(engine)
+        engine = stack.enter_context(engine_alone(recipe, prompts))
+        return _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer).evaluate(engine)
+
+
+def over_model(recipe: Recipe, target: str) -> Recipe:
+    """The recipe over another model: the one at ``target``, or the newest whole checkpoint of the run folder there.
+
+    Raises:
+        UserError: ``target`` is a run folder without a whole checkpoint.
+    """
+    checkpoints = Path(target) / "checkpoints"
+    report = functools.partial(print, "checkpoint passed over:", file=sys.stderr)
+    checkpoint = newest_complete(checkpoints, report) if checkpoints.is_dir() else None
+    if checkpoint is None and (Path(target) / RECIPE).is_file():
+        raise UserError(
+            f"run '{target}' has no whole checkpoint: nothing that it learned is on the disk. Train on (checkpoint.every "
+            f"says how often it saves), or name the model that it began with: {recipe.model}"
+        )
+    own = recipe.rollout.model_copy(update={"servers": []})  # servers hold another model
+    return recipe.model_copy(update={"model": str(checkpoint or target), "rollout": own})
+
+
+@contextlib.contextmanager
+def engine_alone(recipe: Recipe, prompts: Prompts) -> Iterator[Engine]:
+    """An engine over the recipe's model, with no learner beside it."""
+    module = None  # vLLM loads the weights for itself
+    if recipe.rollout.engine == "transformers":
+        module = origin_of(recipe, None).load(ALONE).model
+    source, say = resolve_model(recipe.model), functools.partial(print, file=sys.stderr)
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        engine_of(recipe, prompts, source, module, logs=Path(logs), report=say) as engine,
+    ):
+        yield engine
 
 
 def show_evaluation(evaluation: Evaluation, target: str) -> None:
@@ -288,7 +312,13 @@ def _run_folder(recipe: Recipe, resume: bool) -> Iterator[RunFolder]:
 
 @contextlib.contextmanager
 def _first_interrupt_stops(trainer: Trainer) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM finishes the step and saves; a second one ends the run where it stands."""
+    """The first Ctrl-C or SIGTERM finishes the step and saves; a second one ends the run where it stands.
+
+    Python sets and delivers signals in the main thread alone: a run in another one is not reached by any.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def request_stop(*_: object) -> None:
         trainer.stop_requested = True
@@ -322,7 +352,9 @@ def _retention(recipe: Recipe) -> Retention:
     return Retention(keep=kept.keep, every=kept.keep_every, best=best if kept.metric_for_best_model else None)
 
 
-def _scorer(recipe: Recipe, prompts: Prompts) -> Scorer:
+def scorer_of(recipe: Recipe, prompts: Prompts) -> Scorer:
+    """The recipe's reward functions; the caller closes it."""
+
     def prompt_text(prompt: Prompt) -> str:
         return prompts.decode(prompt.token_ids)
 
@@ -339,15 +371,14 @@ def _say_start(
     dataset: Dataset,
     checkpoints: CheckpointStore,
     checkpoint: Path | None,
-    resume: bool,
 ) -> None:
     """What a person should know before the first step."""
     if str(arithmetic_of(recipe)) != f"torch.{recipe.learner.dtype}":
         console.say("this CPU has no bf16 products: weights are kept in bfloat16 and computed with in float32")
     for damage in checkpoints.damaged:
         console.say(f"checkpoint passed over: {damage}")
-    if resume:
-        console.say(f"resuming from {checkpoint}" if checkpoint else "no checkpoint to resume from: starting anew")
+    if checkpoint is not None:
+        console.say(f"resuming from {checkpoint}")
     if _step_of(checkpoint) >= recipe.max_steps:
         console.say(f"the run has all of its {recipe.max_steps} steps: nothing is left to do")
     for record in dataset.sources:
@@ -357,3 +388,11 @@ def _say_start(
         console.say(f"{dataset.num_excluded} rows of the data left out: {'; '.join(dataset.excluded)}")
     if dataset.num_duplicates:
         console.say(f"{dataset.num_duplicates} training rows ask a held-out question and are left out")
+
+
+def _without_checkpoint(folder: RunFolder) -> str:
+    """Why a resumed run begins anew, and which folder was meant where this one may be mistyped."""
+    if not folder.is_new:
+        return f"no checkpoint in {folder.path} to resume from: starting anew there"
+    near = nearest_run(folder.path)
+    return f"no run in {folder.path} to resume: starting anew there{f' (did you mean {near}?)' if near else ''}"

@@ -5,7 +5,8 @@ Imports no torch.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from grpo.errors import ModelError, RecipeError, UserError
 from grpo.memory import (
@@ -38,7 +39,33 @@ class Plan:
     """What ``grpo plan`` prints, and whether the run fits on what was named."""
 
     text: str
-    fits: bool
+    needs: Needs
+    overrides: tuple[str, ...]  # what the plan has otherwise than the recipe
+
+    @property
+    def fits(self) -> bool:
+        return self.needs.fits
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs: bytes of each kind of process, part by part, and the text's lines."""
+        device = self.needs.device
+        return {
+            "fits": self.fits,
+            "num_gpus": device.num_gpus,
+            "capacity_bytes": device.num_bytes,
+            "shortage_bytes": self.needs.shortage,
+            "overrides": list(self.overrides),
+            "places": [
+                {
+                    "name": place.name,
+                    "count": place.count,
+                    "total_bytes": place.account.total,
+                    "parts": [asdict(part) for part in place.account.parts],
+                }
+                for place in self.needs.places
+            ],
+            "lines": self.text.splitlines(),
+        }
 
 
 def plan_of(recipe: Recipe, gpus: str) -> Plan:
@@ -63,7 +90,7 @@ def plan_of(recipe: Recipe, gpus: str) -> Plan:
     check_parallel(planned, shape)
     chosen = list(_chosen(recipe, planned, device, overrides))
     lines = [*chosen, *account_lines(planned, shape, device, overrides if chosen else ())]
-    return Plan("\n".join(lines), needs_of(planned, shape, device).fits)
+    return Plan("\n".join(lines), needs_of(planned, shape, device), tuple(overrides) if chosen else ())
 
 
 def account_lines(recipe: Recipe, shape: ModelShape, device: Device, proposed: Sequence[str] = ()) -> Iterator[str]:

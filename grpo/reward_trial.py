@@ -1,18 +1,22 @@
 """``grpo reward test``: a reward function by name or file, tried on a file's rows."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from grpo.errors import DataError, RecipeError, VerifierError
 from grpo.recipe import Reward, Scoring, parse_yaml
 from grpo.scoring import make_reward
+from rewards import PluginVerifier
 from rewards.trial import try_verifier
+from rewards.verdict import Verifier
 
 
-def report_trial(function: str, arguments: Sequence[str], data: Path | None) -> str:
-    """The trial as text.
+def report_trial(
+    function: str, arguments: Sequence[str], data: Path | None, *, waiting: Callable[[str], None] = lambda _: None
+) -> str:
+    """The trial as text; ``waiting`` is told of every verdict that is slow to come, and when it will be given up.
 
     Raises:
         UserError: there is no such function, it does not take these arguments, or the file has no such rows.
@@ -23,7 +27,12 @@ def report_trial(function: str, arguments: Sequence[str], data: Path | None) -> 
     reward = Reward(fn=function, args=args) if is_own else Reward(name=function, args=args)
     verifier = make_reward(reward, Scoring(), key="reward")
     try:
-        trial = try_verifier(verifier, _rows(data) if data is not None else ())
+        until = _limit(verifier)
+        trial = try_verifier(
+            verifier,
+            _rows(data) if data is not None else (),
+            waiting=lambda what: waiting(f"waiting for the verdict of {function} on {what}: {until}"),
+        )
     except ValueError as error:
         raise DataError(f"{data}: {error}") from None
     finally:
@@ -32,6 +41,13 @@ def report_trial(function: str, arguments: Sequence[str], data: Path | None) -> 
     if trial.findings:
         raise VerifierError(f"{len(trial.findings)} findings\n{report}")
     return report
+
+
+def _limit(verifier: Verifier) -> str:
+    if isinstance(verifier, PluginVerifier):
+        scoring = Scoring()
+        return f"it is ended after {scoring.cpu_s:g} s of computing, or {scoring.deadline_s:g} s in all"
+    return "it has a limit of its own"
 
 
 def _argument(text: str) -> tuple[str, Any]:

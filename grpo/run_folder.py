@@ -15,6 +15,7 @@ A checkpoint records how long each file was (``positions``). Resuming cuts each 
 was written after the checkpoint is written again, not twice.
 """
 
+import difflib
 import json
 import math
 import os
@@ -47,6 +48,37 @@ def to_line(record: object) -> bytes:
     """
     text = json.dumps(_plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode() + b"\n"
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of one of a run's files, as far as it is written; none where it is not there yet.
+
+    Raises:
+        UserError: a line is no JSON object.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Name a run folder that you may read") from error
+    records = []
+    whole, _, _ = content.rpartition(b"\n")  # what comes behind is being written
+    for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
+        try:
+            records.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}, line {number}: no JSON object ({error}). Remove that line") from error
+    return records
+
+
+def nearest_run(path: Path) -> Path | None:
+    """The run folder beside ``path`` whose name is most like its own; None where none is like it."""
+    if not path.parent.is_dir():
+        return None
+    names = [other.parent.name for other in path.parent.glob(f"*/{RECIPE}") if other.parent != path]
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+    return path.parent / near[0] if near else None
 
 
 class JsonLines:
@@ -141,11 +173,15 @@ class RunFolder:
     Raises:
         UserError: the folder already holds a run (or other files) and ``resume`` is off; or it holds files that no
             run wrote; or it cannot be made.
+
+    Attributes:
+        is_new: no run was there before.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
         _check_free_to_use(path, resume)
+        self.is_new = not (path / RECIPE).is_file()
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -28,7 +28,7 @@ from grpo.checkpoint_store import CheckpointStore
 from grpo.console import Console
 from grpo.datatypes import Group, ReadyGroup, Sample
 from grpo.errors import CheckpointError, VerifierError
-from grpo.evaluate import Evaluation
+from grpo.evaluation import Evaluation
 from grpo.failure_watch import MAX_UNSCORED, FailureWatch
 from grpo.learner import Learner
 from grpo.metrics import Metrics

@@ -3,9 +3,11 @@
 grpo reward test my_rewards.py:brevity --data problems.jsonl
 """
 
+import contextlib
 import random
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,53 +50,75 @@ class Trial:
         yield from self.findings or ["nothing found that a run would suffer from"]
 
 
-def try_verifier(verifier: Verifier, rows: Sequence[Mapping[str, Any]] = ()) -> Trial:
+def try_verifier(
+    verifier: Verifier, rows: Sequence[Mapping[str, Any]] = (), *, waiting: Callable[[str], None] = lambda _: None
+) -> Trial:
     """Judge answers to each row's problem, the same ones again in another order, and every hostile text.
 
     Args:
         rows: columns ``question`` and ``answer`` (or ``reference``); ``completion`` where there is one, as in a run's
             transcripts, else the reference itself, another row's, and none at all are judged. Absent: two sums.
+        waiting: is told, from another thread, what is being judged where that takes longer than ``SLOW_S``.
     """
-    trial = Trial()
+    trial, watched = Trial(), _Watched(verifier, waiting)
     rows = list(rows or _EXAMPLE)[:MAX_ROWS]
     for place, row in enumerate(rows):
         question = _question(row)
         texts = _answers(row, _question(rows[(place + 1) % len(rows)]))
-        judged = _judge(verifier, list(texts.values()), question)
+        judged = watched.judge({f"{place}: {label}": text for label, text in texts.items()}, question)
         trial.cases += [_case(f"{place}: {label}", *one) for label, one in zip(texts, judged, strict=True)]
-        _judge_again(verifier, trial, place, texts, question, [verdict for verdict, _ in judged])
+        _judge_again(watched, trial, place, texts, question, [verdict for verdict, _ in judged])
     for label, text in HOSTILE.items():
-        ((verdict, seconds),) = _judge(verifier, [text], _question(rows[0]))
+        ((verdict, seconds),) = watched.judge({label: text}, _question(rows[0]))
         trial.hostile.append(_case(label, verdict, seconds))
     _look_at(trial)
     trial.peak_mb = _peak_mb(verifier)
     return trial
 
 
-def _judge(verifier: Verifier, texts: Sequence[str], question: Question) -> list[tuple[Verdict, float]]:
-    if verifier.scope == "sample":
-        return [_timed_one(verifier, text, question) for text in texts]
-    joint: JointVerifier = verifier  # type: ignore[assignment]
-    started = time.perf_counter()
-    verdicts = joint.verify_all(texts, [question] * len(texts))
-    seconds = time.perf_counter() - started
-    return [(verdict, seconds) for verdict in verdicts]
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A verifier, and who is told of a verdict that is slow to come."""
 
+    verifier: Verifier
+    waiting: Callable[[str], None]
 
-def _timed_one(verifier: Verifier, text: str, question: Question) -> tuple[Verdict, float]:
-    started = time.perf_counter()
-    return verifier.verify(text, question), time.perf_counter() - started
+    def judge(self, texts: Mapping[str, str], question: Question) -> list[tuple[Verdict, float]]:
+        """Verdict and seconds of each text, by label."""
+        if self.verifier.scope == "sample":
+            return [self._timed_one(label, text, question) for label, text in texts.items()]
+        joint: JointVerifier = self.verifier  # type: ignore[assignment]
+        with self._told(f"{next(iter(texts))} and {len(texts) - 1} more"):
+            started = time.perf_counter()
+            verdicts = joint.verify_all(list(texts.values()), [question] * len(texts))
+            seconds = time.perf_counter() - started
+        return [(verdict, seconds) for verdict in verdicts]
+
+    def _timed_one(self, label: str, text: str, question: Question) -> tuple[Verdict, float]:
+        with self._told(label):
+            started = time.perf_counter()
+            return self.verifier.verify(text, question), time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def _told(self, label: str) -> Iterator[None]:
+        timer = threading.Timer(SLOW_S, self.waiting, [label])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _judge_again(
-    verifier: Verifier, trial: Trial, place: int, texts: Mapping[str, str], question: Question, first: list[Verdict]
+    watched: _Watched, trial: Trial, place: int, texts: Mapping[str, str], question: Question, first: list[Verdict]
 ) -> None:
     """The same answers in another order must get the same scores: a run that resumes judges them again."""
     order = list(range(len(texts)))
     random.Random(0).shuffle(order)
-    values = list(texts.values())
-    again = _judge(verifier, [values[i] for i in order], question)
-    changed = [list(texts)[i] for i, (new, _) in zip(order, again, strict=True) if new.score != first[i].score]
+    labels = list(texts)
+    again = watched.judge({f"{place}: {labels[i]}, again": texts[labels[i]] for i in order}, question)
+    changed = [labels[i] for i, (new, _) in zip(order, again, strict=True) if new.score != first[i].score]
     if changed:
         trial.findings.append(f"row {place}: judged again in another order, {', '.join(changed)} scored otherwise")
 

@@ -2,7 +2,7 @@
 
 from grpo.recipe.checks import check_together
 from grpo.recipe.keys import nearest_key, recipe_keys
-from grpo.recipe.load import SHIPPED, load_recipe, parse_recipe, with_overrides
+from grpo.recipe.load import SHIPPED, Overrides, load_recipe, parse_recipe, with_overrides
 from grpo.recipe.resume import check_resumable
 from grpo.recipe.schema import (
     PREFILL_TOKENS,
@@ -35,6 +35,7 @@ __all__ = [
     "Evaluation",
     "Learner",
     "Log",
+    "Overrides",
     "Parallel",
     "Recipe",
     "Reward",

@@ -18,10 +18,11 @@ from grpo.recipe.yaml_text import parse_yaml
 SHIPPED = Path(__file__).parents[2] / "recipes"
 
 Loc = tuple[int | str, ...]
+Overrides = Sequence[str] | Mapping[str, object]  # key.path=value texts, or values by key.path
 
 
-def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, lay ``key.path=value`` overrides over it, and check it whole.
+def load_recipe(path: Path | str, overrides: Overrides = ()) -> Recipe:
+    """Read a recipe, lay ``key.path=value`` overrides (or a mapping of values by key path) over it, check it whole.
 
     Raises:
         UserError: the file is missing or is no YAML; the message names file and line.
@@ -31,7 +32,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(_read(path), overrides, source=str(path))
 
 
-def parse_recipe(text: str, overrides: Sequence[str] = (), *, source: str = "recipe") -> Recipe:
+def parse_recipe(text: str, overrides: Overrides = (), *, source: str = "recipe") -> Recipe:
     """As ``load_recipe``, from text.
 
     >>> parse_recipe("model: tiny-base", ["rollout.num_generation=8"])
@@ -46,7 +47,7 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), *, source: str = "rec
     return _build(tree, overrides)
 
 
-def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+def with_overrides(recipe: Recipe, overrides: Overrides) -> Recipe:
     """The recipe with ``key.path=value`` overrides laid over it, checked whole again.
 
     Raises:
@@ -55,10 +56,11 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     return _build(recipe.model_dump(), overrides)
 
 
-def _build(tree: dict[Any, Any], overrides: Sequence[str]) -> Recipe:
+def _build(tree: dict[Any, Any], overrides: Overrides) -> Recipe:
     tree["algorithm"] = as_section(tree.get("algorithm", {}))
-    for override in sorted(overrides, key=_depth):
-        _apply_override(tree, override)
+    values = _values(overrides)
+    for key, value in sorted(values, key=_depth):
+        _apply_override(tree, key, value)
         tree["algorithm"] = as_section(tree["algorithm"])
     lay_under(tree)
     _refuse_unknown_keys(tree, Recipe, ())
@@ -66,15 +68,15 @@ def _build(tree: dict[Any, Any], overrides: Sequence[str]) -> Recipe:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         raise _as_recipe_error(error, tree) from error
-    algorithm = without_idle_keys(recipe.algorithm, {override.partition("=")[0] for override in overrides})
+    algorithm = without_idle_keys(recipe.algorithm, {key for key, _ in values})
     recipe = recipe.model_copy(update={"algorithm": algorithm})
     check_together(recipe)
     return recipe
 
 
-def _depth(override: str) -> int:
+def _depth(override: tuple[str, object]) -> int:
     """A whole section is set before the keys in it, in whatever order they were given."""
-    return override.partition("=")[0].count(".")
+    return override[0].count(".")
 
 
 def _read(path: Path) -> str:
@@ -91,17 +93,37 @@ def _read(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _apply_override(tree: dict[Any, Any], override: str) -> None:
-    """Set one value in the tree; sections on the way are made where absent."""
+def _values(overrides: Overrides) -> list[tuple[str, Any]]:
+    """Keys and values. Those of a mapping are Python's own: copied, paths as text, tuples as lists."""
+    if isinstance(overrides, Mapping):
+        return [(str(key), _plain(value)) for key, value in overrides.items()]
+    if isinstance(overrides, str):
+        raise RecipeError(overrides, "", "is one text, not several overrides", f"Write [{overrides!r}], or a mapping.")
+    return [_parsed(override) for override in overrides]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _parsed(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals:
         raise RecipeError(override, "", "is no override", "Write key.path=value, as in learner.learning_rate=1e-4.")
     try:
-        value = parse_yaml(text, f"override {key}")
+        return key, parse_yaml(text, f"override {key}")
     except RecipeError:
         raise
     except UserError as error:
         raise RecipeError(key, text, f"is no YAML value ({error})", "Quote it.") from error
+
+
+def _apply_override(tree: dict[Any, Any], key: str, value: Any) -> None:
+    """Set one value in the tree; sections on the way are made where absent."""
     *path, last = key.split(".")
     node: Any = tree
     for depth, part in enumerate(path):

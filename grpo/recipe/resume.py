@@ -27,20 +27,22 @@ def check_resumable(before: Recipe, now: Recipe, *, allow_change: bool = False) 
     Raises:
         RecipeError: keys differ that shape problems, answers or updates. The first is the error's, its text has all.
     """
-    old, new = _leaves(before.model_dump()), _leaves(now.model_dump())
+    old, new = leaves(before.model_dump()), leaves(now.model_dump())
     differing = [
         key
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
     ]
     if allow_change:
-        return [f"{key} = {_text(new.get(key))}, where the run had {_text(old.get(key))}" for key in differing]
+        return [
+            f"{key} = {as_override(new.get(key))}, where the run had {as_override(old.get(key))}" for key in differing
+        ]
     if not differing:
         return []
     first, *others = differing
     also = "".join(f"; '{key}' = {new.get(key)!r}: it has {old.get(key)!r}" for key in others)
     known = all(key in old and key in new for key in differing)
-    own = [shlex.quote(f"{key}={_text(old[key])}") for key in differing] if known else ["the run's own recipe,"]
+    own = [shlex.quote(f"{key}={as_override(old[key])}") for key in differing] if known else ["the run's own recipe,"]
     own += [] if known else [str(Path(now.output_dir) / "recipe.yaml")]
     raise RecipeError(
         first,
@@ -50,7 +52,7 @@ def check_resumable(before: Recipe, now: Recipe, *, allow_change: bool = False) 
     )
 
 
-def _leaves(tree: object, path: str = "") -> dict[str, object]:
+def leaves(tree: object, path: str = "") -> dict[str, object]:
     """Every value below ``tree`` by its dotted key."""
     if isinstance(tree, dict):
         items = tree.items()
@@ -59,10 +61,10 @@ def _leaves(tree: object, path: str = "") -> dict[str, object]:
     else:
         return {path: tree}
     prefix = f"{path}." if path else ""
-    return {key: value for name, item in items for key, value in _leaves(item, f"{prefix}{name}").items()}
+    return {key: value for name, item in items for key, value in leaves(item, f"{prefix}{name}").items()}
 
 
-def _text(value: object) -> str:
+def as_override(value: object) -> str:
     """A value as an override has it."""
     plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value) is not None
     return str(value) if plain and str(value).lower() not in ("true", "false", "null") else json.dumps(value)

@@ -74,13 +74,13 @@ ALLOWED: dict[str, set[str]] = {
     | {"weights", "processes", "buckets", "score_difference", "allocator"},  # only the names in FROM_WEIGHTS
     "learner": COMMON | {"packing", "objective", "processes", "buckets", "allocator"},
     "rollout": COMMON | {"engine", "prompts", "advantages"},
-    "evaluate": COMMON | {"engine", "prompts", "estimators", "scoring", "rewards"},
+    "evaluation": COMMON | {"engine", "prompts", "estimators", "scoring", "rewards"},
     # the loop, and what only it uses
     "step_metrics": COMMON | {"advantages", "learner", "weights", "rewards"},
     "transcripts": COMMON | {"buffer", "rewards"},
     "run_state": COMMON | {"buffer", "learner"},
     "trainer": COMMON
-    | {"rollout", "buffer", "learner", "weights", "evaluate", "checkpoint_store", "stored_state", "advantages"}
+    | {"rollout", "buffer", "learner", "weights", "evaluation", "checkpoint_store", "stored_state", "advantages"}
     | {"failure_watch", "chain", "surroundings", "step_metrics", "transcripts", "run_state", "run_folder", "console"},
     # the way in
     "launch": COMMON
@@ -90,7 +90,7 @@ ALLOWED: dict[str, set[str]] = {
         "buffer",
         "learner",
         "weights",
-        "evaluate",
+        "evaluation",
         "checkpoint",
         "checkpoint_store",
         "engine",
@@ -108,11 +108,21 @@ ALLOWED: dict[str, set[str]] = {
     "reward_trial": COMMON | {"scoring", "rewards"},
     "doctor": {"rewards"},
     "data_report": COMMON | {"console", "data", "loading_bar", "prompts", "scoring", "streams", "surroundings"},
+    "sparkline": set(),
+    "run": COMMON | {"checkpoint", "run_folder", "sparkline", "sample"},
+    "runs": COMMON | {"run", "run_folder", "sparkline"},
+    "sample": COMMON
+    | {"launch", "assembly", "engine", "prompts", "data", "scoring", "check", "console", "model_shape", "rewards"},
+    "api": COMMON | {"launch", "run", "evaluation"},
+    "command": COMMON,
+    "runs_command": {"command", "runs", "sparkline"},
     "cli": COMMON
-    | {"data_report", "launch", "replay", "checkpoint", "check", "plan", "slurm", "reward_trial", "doctor", "rewards"},
+    | {"launch", "replay", "checkpoint", "check", "plan", "slurm", "reward_trial", "doctor", "rewards"}
+    | {"command", "data_report", "run", "runs_command", "sample"},
+    "__main__": {"cli"},
     # of its own
     "rewards": set(),
-    "__init__": set(),
+    "__init__": {"api", "recipe", "run"},
 }
 
 FROM_WEIGHTS = {"Receipt", "Tensors", "fingerprint"}  # the one edge between engine, learner and weights
@@ -121,6 +131,7 @@ WITHOUT_TORCH = (
     *("rewards", "recipe", "errors", "seeds", "datatypes", "model_shape", "memory", "check", "generators"),
     *("templates", "prompt_outline"),
     *("parallel_sizes", "plan", "slurm", "advantages", "packing"),
+    *("__init__", "api", "command", "run", "runs", "runs_command", "sparkline"),
 )
 
 MODULES = sorted([*(ROOT / "grpo").rglob("*.py"), *(ROOT / "rewards").rglob("*.py")])

@@ -15,7 +15,7 @@ from grpo.data import Shuffled
 from grpo.datatypes import Completion, Problem, Prompt, ScoredCompletion
 from grpo.engine.protocol import Sampling
 from grpo.engine.transformers_engine import TransformersEngine
-from grpo.evaluate import Evaluation
+from grpo.evaluation import Evaluation
 from grpo.learner import Learner, Policy
 from grpo.metrics import JsonlSink, Metrics, is_timing
 from grpo.recipe import Checkpoint, Recipe, to_yaml

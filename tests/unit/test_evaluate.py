@@ -17,7 +17,7 @@ from grpo.datatypes import Completion, FinishReason, Problem, Prompt, ScoredComp
 from grpo.engine.protocol import Request, Sampling
 from grpo.errors import EngineError, VerifierError
 from grpo.estimators import bootstrap_intervals, majority_at_k, pass_at_k, ratios
-from grpo.evaluate import Evaluation, evaluate, has_reasoning, sample_sizes, summarize
+from grpo.evaluation import Evaluation, evaluate, has_reasoning, sample_sizes, summarize
 from grpo.seeds import named_seed
 from grpo.weights import Receipt, Tensors, fingerprint
 from rewards.verdict import Status, Verdict
