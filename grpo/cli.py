@@ -177,7 +177,7 @@ def replay(
         from grpo import replay as replaying
 
         recorded = replaying.read_recorded(run)
-        say = (lambda _: None) if as_json else typer.echo
+        say = functools.partial(typer.echo, err=as_json)  # standard output is the record's alone
         say(f"{run}: its files hold what its {len(recorded)} steps wrote")
         chosen = sorted({*(steps or []), *random.sample(sorted(recorded), min(verify, len(recorded)))})
         replaying.replay(run, recorded, chosen, say)

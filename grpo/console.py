@@ -69,7 +69,13 @@ class Console:
     ) -> None:
         file = file or sys.stdout
         live = total_steps > 0 and file.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        self._out = rich.console.Console(file=file, highlight=False, markup=False, soft_wrap=not file.isatty())
+        self._out = rich.console.Console(
+            file=file,
+            highlight=False,
+            markup=False,
+            soft_wrap=not file.isatty(),
+            force_jupyter=False,  # a notebook gets plain lines on its standard output, like any other
+        )
         self._total, self._every = total_steps, every or max(1, math.ceil(total_steps / PLAIN_LINES))
         self._values: dict[str, float] = {}
         self._pace = _Pace(total_steps)

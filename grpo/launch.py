@@ -161,8 +161,8 @@ def over_model(recipe: Recipe, target: str) -> Recipe:
     checkpoint = newest_complete(checkpoints, report) if checkpoints.is_dir() else None
     if checkpoint is None and (Path(target) / RECIPE).is_file():
         raise UserError(
-            f"run '{target}' has no whole checkpoint: nothing that it learned is on the disk. Train on (checkpoint.every "
-            f"says how often it saves), or name the model that it began with: {recipe.model}"
+            f"run '{target}' has no whole checkpoint: nothing that it learned is on the disk. Train on "
+            f"(checkpoint.every says how often it saves), or name the model that it began with: {recipe.model}"
         )
     own = recipe.rollout.model_copy(update={"servers": []})  # servers hold another model
     return recipe.model_copy(update={"model": str(checkpoint or target), "rollout": own})

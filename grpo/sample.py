@@ -171,8 +171,8 @@ def _own(questions: Sequence[str], references: Sequence[str] | None, scorer: Sco
         reference = references[place] if references is not None else ""
         if references is not None and (reason := scorer.check_reference(reference)):
             raise DataError(
-                f"reference {reference!r}: the recipe's rewards cannot judge against it ({reason}). Give it in the form "
-                "that the recipe's data has, or leave references out"
+                f"reference {reference!r}: the recipe's rewards cannot judge against it ({reason}). Give it in the "
+                "form that the recipe's data has, or leave references out"
             )
         yield Problem(problem_id=f"asked/{place}", question=question, reference=reference), references is not None
 

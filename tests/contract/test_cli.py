@@ -1,13 +1,17 @@
 """The command line as a user meets it: exit codes, one clear message, no traceback unasked."""
 
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
-from grpo.cli import INTERRUPTED, reported
+from grpo.cli import INTERRUPTED, app, reported
 from grpo.errors import EngineError, ModelError
 from grpo.recipe import SHIPPED
 
@@ -104,6 +108,79 @@ def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
     done = grpo(*args)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_every_command_shows_an_example_of_itself() -> None:
+    def below(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for name, child in getattr(command, "commands", {}).items():
+            yield from below(child, (*path, name))
+        if not getattr(command, "commands", {}):
+            yield path, command
+
+    for path, command in below(typer.main.get_command(app), ()):
+        assert f"Example: grpo {' '.join(path)}" in command.help, f"grpo {' '.join(path)} --help has no example"
+
+
+def test_version_and_exit_codes_are_told() -> None:
+    assert grpo("--version").stdout.startswith("grpo ")
+    assert "130 interrupted" in grpo("--help").stdout
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(SHIPPED.parent)))}
+    command = [sys.executable, "-m", "grpo", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (INTERRUPTED, "", "interrupted before anything was done\n")
+
+
+def complete(*words: str) -> list[str]:
+    """What a shell is offered for the last of these words."""
+    code = "import sys; sys.argv[0] = 'grpo'; from grpo.cli import main; main()"
+    environment = os.environ | {
+        "PYTHONPATH": str(SHIPPED.parent),
+        "_GRPO_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=SHIPPED.parent, check=False)
+    return done.stdout.split()
+
+
+def test_a_shell_completes_recipes_and_keys() -> None:
+    assert "recipes/quickstart.yaml" in complete("grpo", "train", "recipes/q")
+    assert complete("grpo", "train", "recipes/quickstart.yaml", "learner.learning") == ["learner.learning_rate="]
+    assert complete("grpo", "check", "recipes/quickstart.yaml", "num_gen") == ["rollout.num_generations="]
+    assert "compare" in complete("grpo", "runs", "c")
+
+
+@pytest.mark.parametrize(
+    ("args", "names"),
+    [
+        (["check", SMOLLM2], {"recipe", "batch", "objective", "evaluation", "memory"}),
+        (["plan", str(SHIPPED / "quickstart.yaml"), "--gpus", "1xL4"], {"fits", "places", "shortage_bytes", "lines"}),
+    ],
+)
+def test_what_is_data_is_json_for_programs(args: list[str], names: set[str]) -> None:
+    done = grpo(*args, "--json")
+    assert done.returncode == 0, done.stderr
+    assert names <= json.loads(done.stdout).keys()
+
+
+def test_a_slow_reward_is_waited_for_aloud(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\n"
+        "def f(completion, problem):\n"
+        "    if completion == '42': time.sleep(2.5)\n"
+        "    return float('42' in completion)\n"
+    )
+    (tmp_path / "data.jsonl").write_text('{"question": "6 * 7?", "answer": "42"}\n')
+    done = grpo("reward", "test", "slow.py:f", "--data", "data.jsonl", cwd=tmp_path)
+    said = (
+        "waiting for the verdict of slow.py:f on 0: the reference: it is ended after 10 s of computing, or 60 s in all"
+    )
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+import grpo
 from grpo import errors
 from grpo.recipe import recipe_keys
 
@@ -100,6 +104,20 @@ def test_the_tree_drawn_in_errors_is_the_tree_there_is() -> None:
         if issubclass(cls, errors.GrpoError)
     }
     assert drawn == real
+
+
+def test_what_grpo_offers_is_there_and_no_submodule_hides_it() -> None:
+    for name in grpo.__all__:
+        assert callable(getattr(grpo, name))
+        assert importlib.util.find_spec(f"grpo.{name}") is None, f"importing grpo/{name}.py would replace grpo.{name}"
+    assert set(grpo.__all__) <= set(dir(grpo))
+    with pytest.raises(AttributeError, match="no attribute 'trian'; it has Recipe"):
+        _ = grpo.trian
+
+
+def test_import_grpo_is_light() -> None:
+    code = "import grpo, sys; grpo.load_recipe, grpo.Run, grpo.train; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_user_errors_end_with_2_and_run_errors_with_1() -> None:
