@@ -30,10 +30,9 @@ def _short(path: Path) -> str:
 
 
 def complete_override(incomplete: str) -> list[str]:
-    """Recipe keys that begin so, or whose last part does; ``N`` stands for a place in a list, so it becomes 0."""
-    keys = [key.replace(".N", ".0") for key in recipe_keys()]
-    below = [key for key in keys if key.startswith(incomplete)]
-    return [f"{key}=" for key in below or [key for key in keys if key.rpartition(".")[2].startswith(incomplete)]]
+    """Recipe keys that begin so; ``N`` stands for a place in a list, of which the first is offered."""
+    keys = (key.replace(".N", ".0") for key in recipe_keys())
+    return [f"{key}=" for key in keys if key.startswith(incomplete)]
 
 
 RecipeArgument = Annotated[

@@ -151,7 +151,7 @@ def complete(*words: str) -> list[str]:
 def test_a_shell_completes_recipes_and_keys() -> None:
     assert "recipes/quickstart.yaml" in complete("grpo", "train", "recipes/q")
     assert complete("grpo", "train", "recipes/quickstart.yaml", "learner.learning") == ["learner.learning_rate="]
-    assert complete("grpo", "check", "recipes/quickstart.yaml", "num_gen") == ["rollout.num_generations="]
+    assert complete("grpo", "check", "recipes/quickstart.yaml", "rollout.num_g") == ["rollout.num_generations="]
     assert "compare" in complete("grpo", "runs", "c")
 
 
