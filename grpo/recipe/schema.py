@@ -25,8 +25,8 @@ class Section(BaseModel):
 class DataSource(Section):
     """One dataset by one key: a file, a folder, a hub id, a generator's name, or a function (`docs/data.md`)."""
 
-    path: str
-    split: str = "train"
+    path: str  # hub id, folder, .jsonl or .parquet file, or a generator's name
+    split: str = "train"  # of a hub dataset
     subset: str | None = None  # a hub dataset's configuration
     question: str = "question"  # column with the problem's text
     reference: str = "answer"  # column with the reference answer
@@ -53,7 +53,7 @@ class Data(Section):
     train: OneOrMany[TrainSource]
     held_out: OneOrMany[DataSource] | None = None  # absent: problems are set apart from train
     num_held_out: PositiveInt = 128  # problems evaluated on
-    on_bad_reference: Literal["exclude", "fail"] = "exclude"
+    on_bad_reference: Literal["exclude", "fail"] = "exclude"  # a row whose reference cannot be judged
 
     def train_sources(self) -> dict[str, TrainSource]:
         """The sources by the key that messages name.
@@ -84,9 +84,9 @@ class Reward(Section):
 
     name: str | None = None  # one that comes with grpo or with an installed package; beside fn, its label
     fn: str | None = None  # FILE.py:FUNCTION or package.module:FUNCTION
-    weight: float = 1.0
+    weight: float = 1.0  # of the score in the sum; 0 only logs
     gate: bool = False  # multiplies the sum of the others instead of adding to it
-    args: Args = {}
+    args: Args = {}  # the function's own arguments
 
     @property
     def label(self) -> str:
@@ -97,9 +97,9 @@ class Reward(Section):
 class Audit(Section):
     """A stronger, slower verifier that judges a share of the passes again: the alarm for reward hacking."""
 
-    name: str | None = None
-    fn: str | None = None
-    args: Args = {}
+    name: str | None = None  # as in rewards
+    fn: str | None = None  # as in rewards
+    args: Args = {}  # its own arguments
     share: Share = 0.1  # of the answers that the first reward calls correct
 
 
@@ -115,7 +115,7 @@ class Scoring(Section):
 
 
 class Rollout(Section):
-    engine: Literal["vllm", "transformers"] = "vllm"
+    engine: Literal["vllm", "transformers"] = "vllm"  # what samples; transformers: the learner's own weights
     num_engines: NonNegativeInt = 0  # replicas in processes of their own, among which groups are shared; 0: in process
     servers: list[str] = []  # addresses of `vllm serve` servers, in place of engines of the run's own
     tensor_parallel: PositiveInt = 1  # GPUs of one engine
@@ -124,19 +124,19 @@ class Rollout(Section):
     engine_dtype: Literal["float32", "bfloat16"] | None = None  # absent: the learner's
     kv_cache_gb: PositiveFloat = 1.0  # CPU: GiB of KV cache
     gpu_memory_utilization: Share = 0.4  # GPU: share of the memory that the engine takes
-    max_num_seqs: PositiveInt = 128
-    compile: bool = False
-    problems_per_step: PositiveInt
-    num_generations: PositiveInt
-    max_prompt_length: PositiveInt = 512
-    max_completion_length: PositiveInt
-    temperature: PositiveFloat = 1.0
-    top_p: Share = 1.0
-    top_k: NonNegativeInt = 0
-    stop: list[str] = []
+    max_num_seqs: PositiveInt = 128  # answers that an engine writes at a time
+    compile: bool = False  # GPU: CUDA graphs and compilation, for a slower start
+    problems_per_step: PositiveInt  # prompts of one step, each with a group of answers
+    num_generations: PositiveInt  # answers to a problem, the group
+    max_prompt_length: PositiveInt = 512  # tokens
+    max_completion_length: PositiveInt  # tokens
+    temperature: PositiveFloat = 1.0  # of sampling
+    top_p: Share = 1.0  # nucleus sampling; 1 is off
+    top_k: NonNegativeInt = 0  # most likely tokens sampled from; 0 is all
+    stop: list[str] = []  # texts that end an answer
     tool: Literal["python"] | None = None  # a program between <python> and </python> is run, and its output shown
     max_tool_calls: PositiveInt = 1  # in one answer
-    max_staleness: NonNegativeInt = 0
+    max_staleness: NonNegativeInt = 0  # versions that an answer may be behind the learner; 0: sample, learn, publish
     max_refill_groups: NonNegativeInt = 0  # groups that teach nothing replaced, at most, per step
     min_pass_rate: PassRate = 0.0  # groups with a smaller share of correct answers are not learned from
     max_pass_rate: PassRate = 1.0  # nor those with a greater one
@@ -151,38 +151,42 @@ class Algorithm(Section):
 
     preset: Preset | None = None  # sets the keys that the recipe does not give; see grpo.recipe.presets
     # advantages
-    baseline: Literal["group", "leave_one_out", "batch"] = "group"
-    scale_rewards: Literal["group", "batch", "mean", "none"] = "group"
+    baseline: Literal["group", "leave_one_out", "batch"] = "group"  # whose mean an answer is compared with
+    scale_rewards: Literal["group", "batch", "mean", "none"] = "group"  # what divides an advantage
     pass_at_k: PositiveInt = 1  # above 1: an answer's reward is the best of k answers with it among them
-    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
+    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = (
+        "sum_then_normalize"  # how several rewards make one advantage
+    )
     # the policy term, and the weight of each token
-    policy_loss: Literal["clip", "gspo", "gspo_token", "cispo", "sapo", "gmpo", "reinforce", "dppo"] = "clip"
-    loss_type: Literal["grpo", "dapo", "dr_grpo"] = "dapo"
-    epsilon: PositiveFloat = 0.2
+    policy_loss: Literal["clip", "gspo", "gspo_token", "cispo", "sapo", "gmpo", "reinforce", "dppo"] = (
+        "clip"  # the policy term: how far an update may go
+    )
+    loss_type: Literal["grpo", "dapo", "dr_grpo"] = "dapo"  # mean over answers, over tokens, or over a constant
+    epsilon: PositiveFloat = 0.2  # the ratio's lower bound is 1 - epsilon
     epsilon_high: PositiveFloat | None = None  # absent: epsilon
     delta: Annotated[float, Field(gt=1)] | None = (
         None  # clip: the ratio counts up to here where advantages are negative
     )
-    sapo_temperature_pos: PositiveFloat = 1.0
-    sapo_temperature_neg: PositiveFloat = 1.05
+    sapo_temperature_pos: PositiveFloat = 1.0  # sapo: of tokens with a positive advantage
+    sapo_temperature_neg: PositiveFloat = 1.05  # sapo: of the others
     dppo_threshold: Share = 0.15  # of probability
-    entropy_coef: NonNegativeFloat = 0.0
+    entropy_coef: NonNegativeFloat = 0.0  # of the entropy bonus
     top_entropy_quantile: Share = 1.0  # of the tokens of an update, the share that the policy term counts
-    mask_truncated_completions: bool = False
+    mask_truncated_completions: bool = False  # answers cut off at max_completion_length are not learned from
     # the reference
-    beta: NonNegativeFloat = 0.0
-    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    kl_in: Literal["loss", "reward"] = "loss"
-    kl_importance_correction: bool = False
+    beta: NonNegativeFloat = 0.0  # of the KL to the reference; 0: there is no reference
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"  # Schulman's three
+    kl_in: Literal["loss", "reward"] = "loss"  # a term of the loss, or a part of the reward
+    kl_importance_correction: bool = False  # the KL term times policy/old
     ref_model_sync_steps: NonNegativeInt = 0  # replace the reference by the policy every so many steps; 0 is never
     ref_model_mixup_alpha: Share = 1.0  # the policy's part in what replaces it
     # policies old and behavior
-    old: Literal["recompute", "behavior"] = "recompute"
-    importance_sampling_correction: bool = True
+    old: Literal["recompute", "behavior"] = "recompute"  # the ratio's denominator: the learner's own, or the engine's
+    importance_sampling_correction: bool = True  # for the difference between engine and learner
     importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = (
-        "token_truncate"
+        "token_truncate"  # ratios above the cap are cut to it, or masked; of a token, or of an answer
     )
-    importance_sampling_cap: PositiveFloat = 2.0
+    importance_sampling_cap: PositiveFloat = 2.0  # upper bound of old/behavior
     importance_sampling_min: NonNegativeFloat = 0.0  # the masks' lower bound
     off_policy_mask_threshold: PositiveFloat | None = None  # nats
     # updates of a rollout
@@ -212,16 +216,16 @@ class Algorithm(Section):
 
 
 class Learner(Section):
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    learning_rate: PositiveFloat
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the parameters; bfloat16 keeps a float32 master copy
+    learning_rate: PositiveFloat  # of AdamW
     lr_scheduler_type: Literal["constant", "linear"] = "constant"  # after warm-up; linear falls to 0 at the last step
-    warmup_steps: NonNegativeInt = 0
-    weight_decay: NonNegativeFloat = 0.0
-    adam_beta1: Decay = 0.9
-    adam_beta2: Decay = 0.999
-    max_grad_norm: PositiveFloat = 1.0
+    warmup_steps: NonNegativeInt = 0  # steps of linear warm-up
+    weight_decay: NonNegativeFloat = 0.0  # of AdamW
+    adam_beta1: Decay = 0.9  # of AdamW
+    adam_beta2: Decay = 0.999  # of AdamW
+    max_grad_norm: PositiveFloat = 1.0  # the gradient is scaled down to it
     row_tokens: PositiveInt = 2048  # packed row: tokens per micro-batch
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = False  # activations computed again in the backward pass
     offload_optimizer: bool = False  # GPU: master copies and moments in the machine's memory
 
 
@@ -244,8 +248,8 @@ class Parallel(Section):
 class Evaluation(Section):
     every: NonNegativeInt = 0  # steps; 0 evaluates only at both ends
     num_samples: PositiveInt = 16  # answers per held-out problem
-    temperature: NonNegativeFloat = 1.0
-    top_p: Share = 1.0
+    temperature: NonNegativeFloat = 1.0  # of sampling; 0 is greedy, with one sample
+    top_p: Share = 1.0  # nucleus sampling; 1 is off
 
 
 class Checkpoint(Section):
@@ -253,23 +257,23 @@ class Checkpoint(Section):
     keep: PositiveInt = 2  # the newest so many stay
     keep_every: NonNegativeInt = 0  # and those whose step this divides; 0 keeps none for that
     metric_for_best_model: str | None = None  # and the best by this metric, such as pass@1 or reward
-    greater_is_better: bool = True
+    greater_is_better: bool = True  # whether the best is the greatest of that metric, or the least
 
 
 class Log(Section):
-    wandb: Literal["off", "online", "offline"] = "off"
-    project: str = "grpo"
-    transcripts_per_step: NonNegativeInt = 4
+    wandb: Literal["off", "online", "offline"] = "off"  # Weights & Biases
+    project: str = "grpo"  # of wandb
+    transcripts_per_step: NonNegativeInt = 4  # answers written down with their verdicts
 
 
 class Recipe(Section):
     """Everything that shapes a run. Keys bear TRL's names where they exist."""
 
     model: str  # a folder, a hub id, or tiny-base
-    seed: NonNegativeInt = 0
-    max_steps: PositiveInt
+    seed: NonNegativeInt = 0  # of data, sampling and weights
+    max_steps: PositiveInt  # rollouts, each with its updates
     max_time: Duration | None = None  # then the run saves and ends as if interrupted, in time to do so
-    output_dir: str
+    output_dir: str  # the run folder
     template: str  # a name (docs/templates.md), chat (the model's own), or the path of a Jinja file
     system_prompt: str | None = None  # a system message, for chat and Jinja
     chat_template_kwargs: Args = {}  # switches of a chat template or a Jinja file, such as enable_thinking

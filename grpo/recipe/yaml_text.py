@@ -70,3 +70,15 @@ for _tag, (_pattern, _starts) in _SCALARS.items():
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})$"), _starts)
 _Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
+
+
+def to_flow(value: object) -> str:
+    """One value on one line, as it may stand behind a key.
+
+    >>> to_flow({"name": "number", "args": {"extract": "hashes"}}), to_flow(0.5), to_flow("off")
+    ('{name: number, args: {extract: hashes}}', '0.5', "'off'")
+    """
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6, default_flow_style=True
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
