@@ -8,7 +8,7 @@
 
 from rewards.code_tests import CodeTestsVerifier
 from rewards.countdown import CountdownVerifier
-from rewards.format import FormatVerifier
+from rewards.format import FormatVerifier, TagCountVerifier
 from rewards.instructions import InstructionsVerifier
 from rewards.json_schema import JsonSchemaVerifier
 from rewards.judged_length import CosineLengthVerifier, GroupLengthVerifier
@@ -44,6 +44,7 @@ __all__ = [
     "ReasoningGymVerifier",
     "RepetitionVerifier",
     "Status",
+    "TagCountVerifier",
     "Verdict",
     "Verifier",
     "installed_rewards",

@@ -77,6 +77,19 @@ class FormatVerifier(InlineVerifier):
         return float(_is_strict(text) and (self.mode == "strict" or _is_on_lines(text)))
 
 
+class TagCountVerifier(FormatVerifier):
+    """``format`` with ``mode: tag_count_lines``, by a name of its own: open-r1's recipes have both in one list.
+
+    >>> TagCountVerifier().verify("<think>\\n2+2\\n</think> 4", Question(text="", reference="")).score
+    0.25
+    """
+
+    name = "tag_count"
+
+    def __init__(self, *, opened: bool = False) -> None:
+        super().__init__(mode="tag_count_lines", opened=opened)
+
+
 def _is_strict(text: str) -> bool:
     if any(text.count(tag) != 1 for tag in TAGS):
         return False

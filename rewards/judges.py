@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from rewards.code_tests import CodeTestsVerifier
 from rewards.countdown import CountdownVerifier
-from rewards.format import FormatVerifier
+from rewards.format import FormatVerifier, TagCountVerifier
 from rewards.instructions import InstructionsVerifier
 from rewards.json_schema import JsonSchemaVerifier
 from rewards.language import LanguageVerifier
@@ -26,6 +26,7 @@ JUDGES: Makers = {
     "code_tests": CodeTestsVerifier,
     "countdown": CountdownVerifier,
     "format": FormatVerifier,
+    "tag_count": TagCountVerifier,
     "length": LengthVerifier,
     "repetition": RepetitionVerifier,
     "language": LanguageVerifier,
