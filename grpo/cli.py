@@ -14,8 +14,19 @@ from typing import Annotated
 
 import typer
 
-from grpo import runs_command
-from grpo.command import INTERRUPTED, AsJson, Debug, Overrides, RecipeArgument, complete_recipe, reported
+from grpo import import_command, runs_command
+from grpo.command import (
+    INTERRUPTED,
+    AsJson,
+    Debug,
+    Force,
+    Output,
+    Overrides,
+    RecipeArgument,
+    complete_recipe,
+    reported,
+    write_out,
+)
 from grpo.recipe import load_recipe
 from grpo.run import recipe_for
 
@@ -46,6 +57,7 @@ def options(
 
 
 app.add_typer(runs_command.app, name="runs")
+app.add_typer(import_command.app, name="import")
 reward_app = typer.Typer(help="Reward functions.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
 launch_app = typer.Typer(help="Job scripts that start a run on several nodes.", no_args_is_help=True)
@@ -252,12 +264,14 @@ def plan(
 def data(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Show a recipe's data as a run would meet it: prompts and their tokens, lengths, what was left out and why.
 
     Exit code 2 where a run would refuse the data: a prompt that is too long, a row under on_bad_reference=fail.
+
+    Example: grpo data recipes/quickstart.yaml
     """
     with reported(debug=debug, interrupted="Nothing was kept."):
         resolved = load_recipe(recipe, overrides or [])
@@ -381,6 +395,18 @@ def doctor(as_json: AsJson = False, debug: Debug = False) -> None:
             typer.echo(json.dumps([asdict(finding) for finding in found]))
         if any(finding.fix for finding in found):
             raise typer.Exit(1)
+
+
+@app.command()
+def schema(output: Output = None, force: Force = False, debug: Debug = False) -> None:
+    """Print the JSON Schema of a recipe, by which an editor completes and checks its keys: see docs/keys.md.
+
+    Example: grpo schema --output recipe.schema.json
+    """
+    with reported(debug=debug, interrupted="Nothing was written."):
+        from grpo.recipe.describe import json_schema
+
+        write_out(json.dumps(json_schema(), indent=2) + "\n", output, force=force)
 
 
 def main() -> None:

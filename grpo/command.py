@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from grpo.errors import GrpoError
+from grpo.errors import GrpoError, UserError
 from grpo.recipe import SHIPPED, recipe_keys
 
 INTERRUPTED = 130  # what a shell reports of a process ended by SIGINT
@@ -49,6 +49,27 @@ Overrides = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs in place of text.")]
+
+Output = Annotated[Path | None, typer.Option("--output", help="A file to write; absent: stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over that file.")]
+
+
+def write_out(text: str, output: Path | None, *, force: bool) -> None:
+    """Print, or write to a file that is not there yet.
+
+    Raises:
+        UserError: it is there and ``force`` is off, or it cannot be written.
+    """
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        with output.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserError(f"--output {output} is there already. Name another file, or add --force") from None
+    except OSError as error:
+        raise UserError(f"--output {output} cannot be written: {error.strerror}. Name another file") from error
 
 
 @contextmanager

@@ -245,3 +245,28 @@ def test_a_reward_can_be_tried_before_a_run_meets_it(tmp_path: Path) -> None:
         done = grpo("reward", "test", *args, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, ""), args
         assert said in done.stderr
+
+
+def test_import_prints_a_recipe_says_what_became_of_each_key_and_writes_over_nothing(tmp_path: Path) -> None:
+    config, recipe = tmp_path / "trl.yaml", tmp_path / "mine.yaml"
+    config.write_text("model_name_or_path: a/b\nuse_vllm: true\nmin_p: 0.1\nmade_up: 1\n", encoding="utf-8")
+    done = grpo("import", "trl", str(config), "--output", str(recipe))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "min_p = 0.1: sampling has temperature" in done.stderr
+    assert "not known (1):\n  made_up = 1" in done.stderr
+    assert grpo("check", str(recipe)).returncode == 0
+    again = grpo("import", "trl", str(config), "--output", str(recipe))
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+    assert grpo("import", "trl", str(config), "--output", str(recipe), "--force").returncode == 0
+
+
+def test_import_of_what_is_no_configuration_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    done = grpo("import", "verl", str(tmp_path / "nowhere.sh"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no configuration at")
+
+
+def test_schema_is_json() -> None:
+    done = grpo("schema")
+    assert (done.returncode, json.loads(done.stdout)["title"]) == (0, "Recipe")

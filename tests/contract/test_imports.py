@@ -104,6 +104,8 @@ ALLOWED: dict[str, set[str]] = {
     "check": COMMON
     | {"objective", "memory", "model_shape", "parallel_sizes", "plan", "scoring", "generators", "sources"}
     | {"gym_generator", "prompt_outline", "row_filter", "row_function"},
+    "peers": COMMON | {"parallel_sizes", "check"},
+    "import_command": {"command", "peers"},
     "replay": COMMON | {"launch", "chain", "checkpoint", "run_folder"},
     "reward_trial": COMMON | {"scoring", "rewards"},
     "doctor": {"rewards"},
@@ -118,7 +120,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs_command": {"command", "runs", "sparkline"},
     "cli": COMMON
     | {"launch", "replay", "checkpoint", "check", "plan", "slurm", "reward_trial", "doctor", "rewards"}
-    | {"command", "data_report", "run", "runs_command", "sample"},
+    | {"command", "data_report", "import_command", "run", "runs_command", "sample"},
     "__main__": {"cli"},
     # of its own
     "rewards": set(),
@@ -130,8 +132,8 @@ VLLM_ROOM = ROOT / "grpo" / "engine" / "vllm_engine"
 WITHOUT_TORCH = (
     *("rewards", "recipe", "errors", "seeds", "datatypes", "model_shape", "memory", "check", "generators"),
     *("templates", "prompt_outline"),
-    *("parallel_sizes", "plan", "slurm", "advantages", "packing"),
-    *("__init__", "api", "command", "run", "runs", "runs_command", "sparkline"),
+    *("parallel_sizes", "plan", "slurm", "peers", "advantages", "packing"),
+    *("__init__", "api", "command", "run", "runs", "runs_command", "import_command", "sparkline"),
 )
 
 MODULES = sorted([*(ROOT / "grpo").rglob("*.py"), *(ROOT / "rewards").rglob("*.py")])
