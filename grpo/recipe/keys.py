@@ -24,7 +24,6 @@ PEERS = {  # what other trainers call it, by the last part of the name
     **dict.fromkeys(("entropy_coeff", "entropy_loss_coef"), "algorithm.entropy_coef"),
     "ref_update_steps": "algorithm.ref_model_sync_steps",
     "ppo_epochs": "algorithm.num_iterations",
-    "ppo_mini_batch_size": "algorithm.num_minibatches",
     "adv_estimator": "algorithm.baseline",
     "loss_agg_mode": "algorithm.loss_type",
     "importance_sampling_level": "algorithm.policy_loss",
