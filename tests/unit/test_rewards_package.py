@@ -19,8 +19,8 @@ PACKAGES = {"json_schema": "jsonschema", "reasoning_gym": "reasoning_gym"}
 
 def test_the_names_are_those_that_recipes_may_use() -> None:
     assert " ".join(VERIFIERS) == (
-        "number math_answer code_tests countdown format tag_count length cosine_length group_length repetition language "
-        "json_schema instructions reasoning_gym random"
+        "number math_answer code_tests countdown format tag_count length cosine_length group_length repetition "
+        "language json_schema instructions reasoning_gym random"
     )
 
 
