@@ -23,7 +23,7 @@ from report import Row, at_least, at_most, print_report
 from runs import RECIPES, read_lines
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # before this folder, whose rewards.py is no package
+sys.path.insert(0, str(ROOT))
 
 from grpo.checkpoint import newest_complete  # noqa: E402
 from tests.faults import POINTS  # noqa: E402

@@ -1,6 +1,6 @@
 """Verdicts on mathematical answers: how many a second, how late, how right, with math-verify alone beside them.
 
-    python benchmarks/rewards.py [--quick] [--math500 FILE] [--cases FILE]
+    python benchmarks/verdicts.py [--quick] [--math500 FILE] [--cases FILE]
 
 The corpus is every reference in five right writings and five wrong ones: those of MATH-500 (``--math500``, its JSONL
 file) or a small corpus of our own. ``--cases`` is a JSONL file of ``gold``, ``answer``, ``match`` and ``kind``; its
