@@ -1,7 +1,6 @@
 """Says when verifiers fail too often for a run to go on: past 5% of the answers, by more than chance explains."""
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
 from grpo.datatypes import Group
@@ -14,6 +13,9 @@ _CHANCE = 1e-5
 class FailureWatch:
     """Counts answers without a score, over the last ten steps or 2,000 answers, whichever is more.
 
+    Its books are the list that it is given, ``[answers without a score, answers]`` of each step: whoever owns them can
+    keep them in a checkpoint, so that a resumed run stops where the uninterrupted one does.
+
     A verifier that fails on 3% of all answers fails on 5% of one step now and then: with 128 answers once in fifteen
     steps. So a count is too many where a verifier that fails on 5% would reach it once in 100,000 steps; one that fails
     on a fifth of the answers is found in its first or second step of 128.
@@ -23,8 +25,8 @@ class FailureWatch:
     (False, True)
     """
 
-    def __init__(self) -> None:
-        self._steps: deque[tuple[int, int]] = deque()
+    def __init__(self, steps: list[list[int]] | None = None) -> None:
+        self._steps: list[list[int]] = [] if steps is None else steps
 
     def stops_at(self, groups: Sequence[Group]) -> bool:
         """Count the groups of another step; whether there are too many failures to go on.
@@ -40,9 +42,9 @@ class FailureWatch:
 
     def is_too_many(self, num_unscored: int, num_answers: int) -> bool:
         """Count another step; whether it, or the last steps together, has too many failures."""
-        self._steps.append((num_unscored, num_answers))
+        self._steps.append([num_unscored, num_answers])
         while len(self._steps) > _NUM_STEPS and self._num_answers() - self._steps[0][1] >= _NUM_ANSWERS:
-            self._steps.popleft()
+            del self._steps[0]
         totals = sum(unscored for unscored, _ in self._steps), self._num_answers()
         return any(_exceeds(*counts) for counts in ((num_unscored, num_answers), totals))
 

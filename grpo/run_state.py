@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Progress:
     latest: dict[str, Any] | None = None  # the newest one, and the step that it was made at
     latest_step: int = -1
     alarmed: bool = False
+    unscored: list[list[int]] = field(default_factory=list)  # of the last steps, as FailureWatch counts them
 
 
 def run_state(

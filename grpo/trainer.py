@@ -80,7 +80,6 @@ class Trainer:
     _values: dict[str, float] = field(default_factory=dict)  # what the current step will log
     _scores: dict[str, float] = field(default_factory=dict)  # what was logged of the step that is done
     _done: Record = field(default_factory=dict)  # what the current step will chain
-    _failures: FailureWatch = field(default_factory=FailureWatch)
 
     def train(self) -> Evaluation:
         """Train to ``max_steps``, evaluate at both ends and in between, save; returns the last evaluation.
@@ -298,7 +297,7 @@ class Trainer:
             )
 
     def _check_scored(self, groups: Sequence[Group]) -> None:
-        if self._failures.stops_at(groups):
+        if FailureWatch(self.progress.unscored).stops_at(groups):
             members = [member for group in groups for member in group.members]
             unscored = [member for member in members if member.reward is None]
             name, verdict = next((n, v) for n, v in unscored[0].verdicts.items() if v.score is None)
@@ -318,6 +317,7 @@ class Trainer:
         self.save_model(folder)
         tensors, state = run_state(self.learner, self.buffer, self.progress)
         outside = {"positions": self.folder.positions(), "surroundings": self.surroundings}
+        outside |= {"publisher": self.publisher.state()}
         save_state(folder / TRAINER_STATE, tensors, state | outside)
 
     def restore(self, checkpoint: Path, *, allow_change: bool = False) -> None:
@@ -331,6 +331,8 @@ class Trainer:
         for change in check_same(state.get("surroundings", {}), self.surroundings, allow_change=allow_change):
             self.console.say(f"allowed: since the checkpoint, {change}")
         restore(self.learner, self.buffer, self.progress, tensors, state)
+        self.publisher.restore(state.get("publisher", {}))
+        self.checkpoints.newest_step = self.buffer.step  # a run that was done saves it no second time
         self.folder.truncate(state["positions"])
         self._check_accounted(checkpoint)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -132,6 +132,15 @@ class Publisher:
         if not exact:
             margin = BF16_MARGIN * max(self._probe_difference(r, p) for r in self._replicas() for p in self._probes)
             self.tolerance = min(max(BF16_FLOOR, margin), BF16_CEILING)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs: the tolerance of the weights that training began with."""
+        return {"exact": self._exact, "tolerance": self.tolerance}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state`` gave; that of other number formats is none for these."""
+        if state.get("exact") == self._exact:
+            self.tolerance = state["tolerance"]
 
     def publish(self, version: int) -> Publication:
         """Send every tensor as ``version`` and prove that the engine now computes with it.

@@ -40,3 +40,14 @@ def test_no_failure_never_stops() -> None:
     watch = FailureWatch()
     assert not any(watch.is_too_many(0, 1) for _ in range(50))
     assert not watch.is_too_many(0, 0)
+
+
+def test_a_watch_over_the_same_books_goes_on_where_the_other_stopped() -> None:
+    """Failures of a tenth are found over some steps together, of which a resumed run has seen only the last."""
+    steps: list[list[int]] = []
+    whole = FailureWatch()
+    for _ in range(4):
+        assert not whole.is_too_many(12, 128)
+        assert not FailureWatch(steps).is_too_many(12, 128)
+    verdicts = [watch.is_too_many(12, 128) for watch in (whole, FailureWatch(steps), FailureWatch())]
+    assert verdicts == [True, True, False]

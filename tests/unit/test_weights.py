@@ -53,6 +53,18 @@ def test_in_bf16_one_text_that_differs_is_judged_by_the_mean_over_all() -> None:
         Publisher(Side(), Rounded({1: 0.3, 7: 0.1}), PROBES, exact=False).publish(FIRSTS_TURN)
 
 
+def test_a_resumed_run_allows_what_the_run_allowed_from_its_start() -> None:
+    """Measured anew, on weights that training has moved, the tolerance would be another."""
+    begun = Publisher(Side(), Side({1: 0.04}), PROBES, exact=False)
+    resumed = Publisher(Side(), Side({1: 0.08}), PROBES, exact=False)
+    assert BF16_FLOOR < begun.tolerance < resumed.tolerance < BF16_CEILING
+    resumed.restore(begun.state())
+    assert resumed.tolerance == begun.tolerance
+    in_fp32 = Publisher(Side(), Side(), PROBES, exact=True)
+    in_fp32.restore(begun.state())
+    assert in_fp32.tolerance == FP32_TOLERANCE
+
+
 class Rounded(Side):
     """Without differences until weights are loaded."""
 
