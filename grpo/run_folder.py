@@ -1,4 +1,4 @@
-"""The run folder: the resolved recipe and five append-only files, readable at every instant.
+"""The run folder: the resolved recipe and five append-only files, readable while the run goes on.
 
     runs/quickstart/
       recipe.yaml         the resolved recipe
@@ -10,6 +10,9 @@
       chain.jsonl         one line per step: hashes of all that it did (see chain.py)
       checkpoints/        see checkpoint.py
       logs/               what engines and learner ranks in processes of their own wrote
+
+Whoever reads a file that is being written takes the lines that end in a newline. Each is appended in one write, and
+none is ever changed; but the kernel shows a write page by page, so that a read amid it can end within the last line.
 
 A checkpoint records how long each file was (``positions``). Resuming cuts each file back to that length, so what
 was written after the checkpoint is written again, not twice.
