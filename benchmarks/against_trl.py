@@ -14,7 +14,7 @@ from pathlib import Path
 
 from report import Row, at_most, print_report
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, whose rewards.py is no package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.trl_batches import RECORDED, first_batches, load, save  # noqa: E402
 from benchmarks.trl_comparison import ALLOWED, Differences, checkpoint, compare, logprob_differences  # noqa: E402

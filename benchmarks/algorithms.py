@@ -22,7 +22,7 @@ from statistics import mean
 from report import Row, at_least, print_report
 from runs import RECIPES, Run
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, whose rewards.py is no package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from grpo.recipe.presets import PRESETS  # noqa: E402
 

@@ -22,7 +22,7 @@ import torch
 from report import Row, print_report
 from runs import RECIPES
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, whose rewards.py is no package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from grpo.advantages import has_variance, ready_group, to_samples, with_advantages  # noqa: E402
 from grpo.assembly import engine_of, origin_of  # noqa: E402

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from report import Row, at_most, print_report
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, whose rewards.py is no package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rewards import PluginVerifier, Question, Verdict, Verifier, make_verifier  # noqa: E402
 from rewards.hostile import HOSTILE  # noqa: E402

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from report import Row, at_least, at_most, print_report
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, whose rewards.py is no package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rewards import Question, Verdict  # noqa: E402
 from rewards.code_tests import CodeTestsVerifier  # noqa: E402

@@ -16,7 +16,7 @@ from pathlib import Path
 from report import Row, at_most, print_report
 from runs import RECIPES, train
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, whose rewards.py is no package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from grpo.memory import GB, needs_of  # noqa: E402
 from grpo.model_shape import read_shape  # noqa: E402

@@ -21,7 +21,7 @@ from report import Row, at_least, at_most, print_report
 from runs import train
 from step import SMOLLM2, UNMEASURED
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, whose rewards.py is no package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from grpo.engine import make_engine  # noqa: E402
 from grpo.engine.fleet import EngineFleet  # noqa: E402

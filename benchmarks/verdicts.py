@@ -25,9 +25,7 @@ from typing import NamedTuple
 from math_corpus import OWN_REFERENCES, Written, corpus, read_references
 from report import Row, at_least, at_most, print_report
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # before this folder, whose rewards.py is not the package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import math_verify  # noqa: E402
 
@@ -57,7 +55,7 @@ def main() -> None:
     if args.cases:
         cases = [json.loads(line) for line in args.cases.read_text("utf-8").splitlines()]
         rows += case_rows(cases, quick=args.quick)
-    print_report("rewards", rows)
+    print_report("verdicts", rows)
 
 
 def our_rows(written: Sequence[Written]) -> list[Row]:
@@ -152,7 +150,7 @@ def their_verdict(answer: str, reference: str) -> bool:
 
 def hostile_verdict(answer: str, reference: str) -> bool | None:
     """As ``their_verdict``, in a process that can be killed; None where it had to be."""
-    code = "import json, sys, benchmarks.rewards as b; print(int(b.their_verdict(*json.load(sys.stdin))))"
+    code = "import json, sys, benchmarks.verdicts as b; print(int(b.their_verdict(*json.load(sys.stdin))))"
     root = Path(__file__).resolve().parent.parent
     try:
         done = subprocess.run(
