@@ -1,5 +1,6 @@
 """AdamW with warm-up, decay and gradient clipping, over the parameters or over their fp32 master copy."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -64,14 +65,20 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next update: linear warm-up, then constant, or falling in a line that ends after the last update."""
-        warmup = self._settings.warmup_steps
+        """Of the next update; a function of ``num_updates`` alone, so that a resumed run goes on along its curve.
+
+        It rises in a line over ``warmup_steps`` updates, the first of which has a share already, then is constant or
+        falls, in a line or in half a cosine (arXiv 1608.03983), to ``min_lr_rate`` of itself after the last update.
+        """
+        peak, warmup = self._settings.learning_rate, self._settings.warmup_steps
         if self.num_updates < warmup:
-            return self._settings.learning_rate * (self.num_updates + 1) / warmup
+            return peak * (self.num_updates + 1) / warmup
         if self._settings.lr_scheduler_type == "constant":
-            return self._settings.learning_rate
-        left = max(1, self._max_updates - self.num_updates)
-        return self._settings.learning_rate * min(1.0, left / max(1, self._max_updates - warmup))
+            return peak
+        at = min(self.num_updates, self._max_updates - 1)  # beyond the end it stays at the last update's
+        gone = max(0, at - warmup) / max(1, self._max_updates - warmup)
+        left = 1 - gone if self._settings.lr_scheduler_type == "linear" else (1 + math.cos(math.pi * gone)) / 2
+        return peak * (self._settings.min_lr_rate + (1 - self._settings.min_lr_rate) * left)
 
     def accumulate(self) -> None:
         """After each micro-batch's backward: add its gradients to the fp32 sum."""

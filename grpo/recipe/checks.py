@@ -25,6 +25,7 @@ def check_together(recipe: Recipe) -> None:
     _check_sleep(recipe)
     _check_sampling(recipe)
     check_algorithm(recipe)
+    _check_schedule(recipe)
     _check_rewards(recipe)
     _check_data(recipe)
     _check_best_checkpoint(recipe)
@@ -198,6 +199,17 @@ def _check_sampling(recipe: Recipe) -> None:
             recipe.evaluation.num_samples,
             "must be 1 at evaluation.temperature 0: greedy answers to one problem are all the same",
             "Set evaluation.num_samples=1, or a temperature above 0.",
+        )
+
+
+def _check_schedule(recipe: Recipe) -> None:
+    learner = recipe.learner
+    if learner.min_lr_rate and learner.lr_scheduler_type == "constant":
+        raise RecipeError(
+            "learner.min_lr_rate",
+            learner.min_lr_rate,
+            "has no effect with learner.lr_scheduler_type=constant, which does not fall",
+            "Set learner.lr_scheduler_type=cosine or linear, or learner.min_lr_rate=0.",
         )
 
 

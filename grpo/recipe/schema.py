@@ -218,8 +218,9 @@ class Algorithm(Section):
 class Learner(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the parameters; bfloat16 keeps a float32 master copy
     learning_rate: PositiveFloat  # of AdamW
-    lr_scheduler_type: Literal["constant", "linear"] = "constant"  # after warm-up; linear falls to 0 at the last step
-    warmup_steps: NonNegativeInt = 0  # steps of linear warm-up
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"  # after warm-up; the others fall
+    min_lr_rate: PassRate = 0.0  # what linear and cosine fall to after the last update, as a share of learning_rate
+    warmup_steps: NonNegativeInt = 0  # updates of linear warm-up
     weight_decay: NonNegativeFloat = 0.0  # of AdamW
     adam_beta1: Decay = 0.9  # of AdamW
     adam_beta2: Decay = 0.999  # of AdamW

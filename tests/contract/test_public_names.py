@@ -52,7 +52,8 @@ algorithm.kl_in algorithm.kl_importance_correction algorithm.ref_model_sync_step
 algorithm.old algorithm.importance_sampling_correction algorithm.importance_sampling_mode
 algorithm.importance_sampling_cap algorithm.importance_sampling_min algorithm.off_policy_mask_threshold
 algorithm.num_minibatches algorithm.num_iterations
-learner.dtype learner.learning_rate learner.lr_scheduler_type learner.warmup_steps learner.weight_decay
+learner.dtype learner.learning_rate learner.lr_scheduler_type learner.min_lr_rate learner.warmup_steps
+learner.weight_decay
 learner.adam_beta1 learner.adam_beta2
 learner.max_grad_norm learner.row_tokens learner.gradient_checkpointing learner.offload_optimizer
 parallel.replicate parallel.shard parallel.tensor parallel.expert parallel.context parallel.pipeline

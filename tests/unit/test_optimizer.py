@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from grpo.learner import Learner, Policy
@@ -127,6 +128,61 @@ def test_a_constant_learning_rate_stays():
     optimizer = Optimizer(nn.Linear(2, 2), settings, max_updates=6)
     optimizer.num_updates = 5
     assert optimizer.learning_rate == 1.0
+
+
+@pytest.mark.parametrize(("kind", "min_lr_rate"), [("linear", 0.0), ("cosine", 0.0), ("cosine", 0.1), ("cosine", 1.0)])
+@pytest.mark.parametrize("warmup", [0, 1, 7])
+def test_the_schedule_is_that_of_transformers(kind, min_lr_rate, warmup):
+    """Its warm-up begins at 0, and an update at 0 would be lost: ours is one update ahead until the peak."""
+    num_updates, peak = 40, 3e-4
+    settings = {"learning_rate": peak, "warmup_steps": warmup, "lr_scheduler_type": kind, "min_lr_rate": min_lr_rate}
+    ours = Optimizer(nn.Linear(2, 2), make_recipe(learner=settings).learner, max_updates=num_updates)
+    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+    scheduler = transformers.get_scheduler(
+        "cosine_with_min_lr" if min_lr_rate else kind,
+        theirs,
+        num_warmup_steps=warmup,
+        num_training_steps=num_updates,
+        scheduler_specific_kwargs={"min_lr_rate": min_lr_rate} if min_lr_rate else None,
+    )
+    expected = []
+    for _ in range(num_updates + 1):
+        expected.append(scheduler.get_last_lr()[0])
+        theirs.step()
+        scheduler.step()
+    for update in range(num_updates):
+        ours.num_updates = update
+        assert abs(ours.learning_rate - expected[update + (update < warmup)]) < 1e-12, update
+
+
+def test_a_line_ends_at_the_least_rate_too():
+    settings = {"learning_rate": 2.0, "lr_scheduler_type": "linear", "min_lr_rate": 0.25}
+    optimizer = Optimizer(nn.Linear(2, 2), make_recipe(learner=settings).learner, max_updates=4)
+    rates = []
+    for update in range(6):
+        optimizer.num_updates = update
+        rates.append(optimizer.learning_rate)
+    assert rates == pytest.approx([2.0, 1.625, 1.25, 0.875, 0.875, 0.875])
+
+
+def test_a_resumed_optimizer_goes_on_along_the_cosine():
+    settings = {"learning_rate": 1e-2, "lr_scheduler_type": "cosine", "warmup_steps": 3, "min_lr_rate": 0.1}
+    whole, first, second = (one_weight(torch.float32, **settings) for _ in range(3))
+
+    def take_steps(pair, number):
+        module, optimizer = pair
+        for _ in range(number):
+            module.weight.grad = torch.ones_like(module.weight)
+            optimizer.accumulate()
+            optimizer.step()
+
+    take_steps(whole, 12)
+    take_steps(first, 5)
+    second[0].load_state_dict(first[0].state_dict())
+    second[1].load_tensors(dict(first[1].tensors()), first[1].num_updates)
+    take_steps(second, 7)
+    assert torch.equal(whole[0].weight, second[0].weight)
+    assert whole[1].learning_rate == second[1].learning_rate
 
 
 def test_weights_kept_in_bf16_and_computed_with_in_fp32_take_the_steps_of_bf16_weights():

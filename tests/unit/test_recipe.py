@@ -90,6 +90,14 @@ def test_override_sets_one_key(override: str, path: str, expected: object) -> No
     assert type(value) is type(expected)
 
 
+def test_a_least_learning_rate_needs_a_schedule_that_falls() -> None:
+    error = refused("learner.min_lr_rate=0.1")
+    assert error.key == "learner.min_lr_rate"
+    assert "learner.lr_scheduler_type=cosine" in error.fix
+    recipe = parse_recipe(MINIMAL, ["learner.min_lr_rate=0.1", "learner.lr_scheduler_type=cosine"])
+    assert recipe.learner.min_lr_rate == 0.1
+
+
 def test_override_reaches_into_a_list_by_index() -> None:
     recipe = parse_recipe(MINIMAL, ["rewards.0.weight=0.5", "rewards.0.args.extract=boxed"])
     assert recipe.rewards[0].weight == 0.5
