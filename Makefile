@@ -52,6 +52,7 @@ lint: install-dev
 
 docs: install
 	$(BIN)/python -c "from grpo.objective.formula import maths_document; print(maths_document(), end='')" > docs/maths.md
+	$(BIN)/python -c "from grpo.metrics import metrics_document; print(metrics_document(), end='')" > docs/metrics.md
 	$(BIN)/python -c "from grpo.recipe.describe import keys_document; print(keys_document(), end='')" > docs/keys.md
 	for peer in trl verl; do $(BIN)/python -c "from grpo.peers.document import peer_document; from grpo.peers import PEERS; \
 		print(peer_document(PEERS['$$peer']), end='')" > docs/from_$$peer.md || exit 1; done

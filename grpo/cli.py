@@ -84,6 +84,7 @@ def train(
         bool, typer.Option("--allow-change", help="Resume though recipe, data or packages have changed; it is said.")
     ] = False,
     output_dir: Annotated[Path | None, typer.Option("--output-dir", help="The run folder (key output_dir).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and the last results alone.")] = False,
     debug: Debug = False,
 ) -> None:
     """Train a model by a recipe.
@@ -100,7 +101,7 @@ def train(
         resolved = load_recipe(recipe, changes)
         from grpo.launch import train as launch
 
-        launch(resolved, resume=resume, allow_change=allow_change)
+        launch(resolved, resume=resume, allow_change=allow_change, quiet=quiet)
 
 
 @app.command("eval")

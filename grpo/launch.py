@@ -39,7 +39,7 @@ from grpo.evaluation import Evaluation, evaluate
 from grpo.learner import Learner
 from grpo.learner.mesh import ALONE, Mesh
 from grpo.learner.team import Membership, follow, join
-from grpo.metrics import JsonlSink, Metrics, Sink, WandbSink
+from grpo.metrics import Metrics
 from grpo.model_shape import read_shape
 from grpo.models import resolve_model
 from grpo.parallel_sizes import check_parallel
@@ -48,6 +48,7 @@ from grpo.recipe import Recipe, check_resumable, parse_recipe, to_yaml
 from grpo.rollout import Rollout
 from grpo.run_folder import RECIPE, RunFolder, nearest_run
 from grpo.scoring import Scorer
+from grpo.sinks import JsonlSink, trackers
 from grpo.surroundings import data_record, surroundings
 from grpo.trainer import Trainer
 from grpo.weights import Publisher
@@ -58,12 +59,13 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last: a job sc
 transformers.utils.logging.disable_progress_bar()  # loading and saving are told in the run's own words
 
 
-def train(recipe: Recipe, *, resume: bool, allow_change: bool = False) -> Evaluation | None:
+def train(recipe: Recipe, *, resume: bool, allow_change: bool = False, quiet: bool = False) -> Evaluation | None:
     """Run a recipe to its end; returns the evaluation after training, in the first of a launcher's processes.
 
     Args:
         resume: go on from the newest whole checkpoint of ``output_dir``, if there is one.
         allow_change: go on though recipe, data or packages are others than when the run was begun; it is said.
+        quiet: print warnings and the closing table alone.
 
     Raises:
         UserError: something to mend in the recipe, its data or this machine; no run folder is left behind.
@@ -73,7 +75,7 @@ def train(recipe: Recipe, *, resume: bool, allow_change: bool = False) -> Evalua
     if mesh is not None and mesh.rank > 0:
         follow(recipe, mesh)
         return None
-    with run_of(recipe, resume=resume, allow_change=allow_change, mesh=mesh) as trainer:
+    with run_of(recipe, resume=resume, allow_change=allow_change, quiet=quiet, mesh=mesh) as trainer:
         with _first_interrupt_stops(trainer):
             after = trainer.train()
         before = trainer.progress.before
@@ -93,7 +95,9 @@ def _joined(recipe: Recipe) -> Mesh | None:
 
 
 @contextlib.contextmanager
-def run_of(recipe: Recipe, *, resume: bool, allow_change: bool = False, mesh: Mesh | None = None) -> Iterator[Trainer]:
+def run_of(
+    recipe: Recipe, *, resume: bool, allow_change: bool = False, quiet: bool = False, mesh: Mesh | None = None
+) -> Iterator[Trainer]:
     """A run's trainer, ready for its next step, with all that it needs; taken down at the end."""
     started_at = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -111,17 +115,21 @@ def run_of(recipe: Recipe, *, resume: bool, allow_change: bool = False, mesh: Me
             changes = check_resumable(before, recipe, allow_change=allow_change)
         folder.write_recipe(to_yaml(recipe))
         parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
-        console = Console(recipe.max_steps, first_step=_step_of(checkpoint))
+        console = Console(recipe.max_steps, first_step=_step_of(checkpoint), quiet=quiet)
         stack.callback(console.close)
-        learner = stack.enter_context(learner_of(recipe, checkpoint, mesh, logs=folder.logs))
+        with console.busy("loading the model"):
+            learner = stack.enter_context(learner_of(recipe, checkpoint, mesh, logs=folder.logs))
         source, module = origin_of(recipe, checkpoint).path, learner.policy.model
-        engine = stack.enter_context(engine_of(recipe, prompts, source, module, logs=folder.logs, report=console.say))
+        with console.busy("starting the engine"):
+            engine = stack.enter_context(
+                engine_of(recipe, prompts, source, module, logs=folder.logs, report=console.say)
+            )
         if resume and checkpoint is None:
             console.say(_without_checkpoint(folder))
         _say_start(console, recipe, dataset, checkpoints, checkpoint)
         for change in changes:
             console.say(f"allowed: {change}")
-        trainer = parts.trainer(learner, engine, folder, checkpoints, console)
+        trainer = parts.trainer(learner, engine, folder, checkpoints, checkpoint, console)
         stack.callback(trainer.metrics.close)
         if checkpoint is not None:
             trainer.restore(checkpoint, allow_change=allow_change)
@@ -197,16 +205,19 @@ class _Parts:
     scorer: Scorer
 
     def trainer(
-        self, learner: Learner, engine: Engine, folder: RunFolder, checkpoints: CheckpointStore, console: Console
+        self,
+        learner: Learner,
+        engine: Engine,
+        folder: RunFolder,
+        checkpoints: CheckpointStore,
+        checkpoint: Path | None,
+        console: Console,
     ) -> Trainer:
         recipe = self.recipe
         if recipe.rollout.servers:  # they may hold an earlier run's weights, and then answer nobody
             engine.load(learner.named_tensors(), 0)
-        sinks: list[Sink] = [JsonlSink(folder.metrics), console]
-        if recipe.log.wandb != "off":
-            sinks.append(
-                WandbSink(folder.path, project=recipe.log.project, mode=recipe.log.wandb, config=recipe.model_dump())
-            )
+        next_step = _step_of(checkpoint) + 1 if checkpoint else 0
+        reported = trackers(recipe, folder.path, next_step=next_step, report=console.say)
         return Trainer(
             recipe=recipe,
             rollout=Rollout(
@@ -231,7 +242,7 @@ class _Parts:
             save_model=lambda path: self.save_model(learner, path),
             folder=folder,
             checkpoints=checkpoints,
-            metrics=Metrics(sinks),
+            metrics=Metrics([JsonlSink(folder.metrics), console, *reported]),
             console=console,
             surroundings=surroundings(self.dataset) | self.prompts.fingerprint(),
         )
@@ -374,16 +385,16 @@ def _say_start(
 ) -> None:
     """What a person should know before the first step."""
     if str(arithmetic_of(recipe)) != f"torch.{recipe.learner.dtype}":
-        console.say("this CPU has no bf16 products: weights are kept in bfloat16 and computed with in float32")
+        console.note("this CPU has no bf16 products: weights are kept in bfloat16 and computed with in float32")
     for damage in checkpoints.damaged:
         console.say(f"checkpoint passed over: {damage}")
     if checkpoint is not None:
-        console.say(f"resuming from {checkpoint}")
+        console.note(f"resuming from {checkpoint}")
     if _step_of(checkpoint) >= recipe.max_steps:
-        console.say(f"the run has all of its {recipe.max_steps} steps: nothing is left to do")
+        console.note(f"the run has all of its {recipe.max_steps} steps: nothing is left to do")
     for record in dataset.sources:
         if record.num_filtered:
-            console.say(f"{record.key}.filter leaves out {record.num_filtered} of {record.num_rows} rows")
+            console.note(f"{record.key}.filter leaves out {record.num_filtered} of {record.num_rows} rows")
     if dataset.num_excluded:
         console.say(f"{dataset.num_excluded} rows of the data left out: {'; '.join(dataset.excluded)}")
     if dataset.num_duplicates:

@@ -65,7 +65,7 @@ def _replay_stretch(
 def _copy(run: Path, checkpoint: Path | None, to: Path) -> Recipe:
     """A run folder to go on from, over the checkpoint where it lies."""
     recipe = parse_recipe((run / RECIPE).read_text(encoding="utf-8"))
-    log = recipe.log.model_copy(update={"wandb": "off"})
+    log = recipe.log.model_copy(update={"report_to": []})
     (to / "checkpoints").mkdir(parents=True)
     shutil.copy(run / RECIPE, to)
     for name in FILES:

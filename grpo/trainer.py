@@ -248,7 +248,8 @@ class Trainer:
 
     def _evaluate(self) -> Evaluation:
         started = time.perf_counter()
-        evaluation = self.evaluate()
+        with self.console.busy("evaluating on held-out problems"):
+            evaluation = self.evaluate()
         seconds = time.perf_counter() - started
         self._longest["evaluation"] = max(self._longest["evaluation"], seconds)
         values = evaluation.metrics(self.source)
@@ -284,7 +285,9 @@ class Trainer:
         members = [member for group in sampled for member in group.members]
         wanted = min(self.recipe.log.transcripts_per_step, len(members))
         for at in np.linspace(0, len(members) - 1, wanted).round().astype(int):
-            self.folder.transcripts.append(transcript_record(self.buffer.step, members[at]))
+            record = transcript_record(self.buffer.step, members[at])
+            self.folder.transcripts.append(record)
+            self.console.transcript(record)
         return sum(entry.end == "rejected" for entry in entries)
 
     def _alarm(self, p99: float) -> None:

@@ -171,6 +171,7 @@ def make_recipe(
     algorithm: dict[str, Any] | None = None,
     learner: dict[str, Any] | None = None,
     rollout: dict[str, Any] | None = None,
+    log: dict[str, Any] | None = None,
 ) -> Recipe:
     """A recipe whose sections take the given keys."""
     return Recipe.model_validate(
@@ -184,5 +185,6 @@ def make_recipe(
             "rollout": {"problems_per_step": 2, "num_generations": 4, "max_completion_length": 12} | (rollout or {}),
             "algorithm": algorithm or {},
             "learner": {"learning_rate": 1e-3} | (learner or {}),
+            "log": log or {},
         }
     )

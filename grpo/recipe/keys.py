@@ -15,6 +15,10 @@ def recipe_keys() -> tuple[str, ...]:
     return tuple(_keys_below(Recipe, ""))
 
 
+RENAMED = {  # keys of earlier recipes: what to write now
+    "log.wandb": "It is log.report_to=[wandb] now, with log.wandb_mode=offline or online; "
+    "where it was off, leave it out.",
+}
 NEAR = 0.75  # of 1: below this two names have little in common
 PEERS = {  # what other trainers call it, by the last part of the name
     **dict.fromkeys(("clip_eps", "eps_clip", "cliprange", "clip_range", "clip_ratio"), "algorithm.epsilon"),

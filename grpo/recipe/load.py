@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from grpo.errors import RecipeError, UserError
 from grpo.recipe.checks import check_together
 from grpo.recipe.examples import what_to_write
-from grpo.recipe.keys import may_be_list, nearest_key, section_of
+from grpo.recipe.keys import RENAMED, may_be_list, nearest_key, section_of
 from grpo.recipe.presets import as_section, lay_under
 from grpo.recipe.schema import ONE_OR_MANY, Recipe
 from grpo.recipe.without_effect import without_idle_keys
@@ -175,6 +175,8 @@ def _refuse_unknown_keys(node: Any, model: type[BaseModel], loc: Loc) -> None:
 
 
 def _unknown_key(key: str, value: object) -> RecipeError:
+    if key in RENAMED:
+        return RecipeError(key, value, "there is no such key any more", RENAMED[key])
     nearest = nearest_key(key)
     hint = f"The nearest is '{nearest}'." if nearest else "Nothing is like it; `grpo check RECIPE` prints every key."
     return RecipeError(key, value, "there is no such key", hint)

@@ -262,8 +262,9 @@ class Checkpoint(Section):
 
 
 class Log(Section):
-    wandb: Literal["off", "online", "offline"] = "off"  # Weights & Biases
-    project: str = "grpo"  # of wandb
+    report_to: list[Literal["wandb", "trackio", "tensorboard"]] = []  # beside metrics.jsonl
+    project: str = "grpo"  # of wandb and trackio
+    wandb_mode: Literal["online", "offline"] = "online"  # offline: `wandb sync` sends it later
     transcripts_per_step: NonNegativeInt = 4  # answers written down with their verdicts
 
 

@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "judge": COMMON | {"rewards"},
     "scoring": COMMON | {"judge", "rewards"},
     "console": COMMON,
+    "sinks": COMMON,
     "run_folder": COMMON,
     "chain": COMMON | {"run_folder"},
     "surroundings": COMMON | {"data", "run_folder"},
@@ -98,7 +99,7 @@ ALLOWED: dict[str, set[str]] = {
         "data",
     }
     | {"scoring", "models", "rewards", "model_shape", "check", "run_folder", "run_state", "console", "assembly"}
-    | {"parallel_sizes", "surroundings"},
+    | {"parallel_sizes", "surroundings", "sinks"},
     "assembly": COMMON | {"learner", "engine", "crew", "models", "precision", "prompts", "python_tool", "rewards"},
     "crew": COMMON | {"learner", "processes"},
     "check": COMMON

@@ -60,7 +60,7 @@ parallel.replicate parallel.shard parallel.tensor parallel.expert parallel.conte
 parallel.timeout_s
 evaluation.every evaluation.num_samples evaluation.temperature evaluation.top_p
 checkpoint.every checkpoint.keep checkpoint.keep_every checkpoint.metric_for_best_model checkpoint.greater_is_better
-log.wandb log.project log.transcripts_per_step
+log.report_to log.project log.wandb_mode log.transcripts_per_step
 """
 
 

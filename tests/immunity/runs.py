@@ -17,10 +17,11 @@ from grpo.engine.protocol import Sampling
 from grpo.engine.transformers_engine import TransformersEngine
 from grpo.evaluation import Evaluation
 from grpo.learner import Learner, Policy
-from grpo.metrics import JsonlSink, Metrics, is_timing
+from grpo.metrics import Metrics, is_timing
 from grpo.recipe import Checkpoint, Recipe, to_yaml
 from grpo.rollout import Rollout
 from grpo.run_folder import RunFolder
+from grpo.sinks import JsonlSink
 from grpo.trainer import Trainer
 from grpo.weights import Publisher
 from tests.factories import make_recipe, make_scored

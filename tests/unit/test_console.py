@@ -87,7 +87,7 @@ def test_timings_or_losses_alone_print_nothing():
 
 def test_time_left_follows_the_pace(monkeypatch):
     clock = iter(range(0, 100_000, 100))
-    monkeypatch.setattr("grpo.console.time.monotonic", lambda: next(clock) + 0.0)
+    monkeypatch.setattr("grpo.console.pace.time.monotonic", lambda: next(clock) + 0.0)
     console, file = plain(100, every=1)
     console.log(1, step_values(0))  # at 0 s
     console.log(2, step_values(0))  # at 100 s; 98 steps of 100 s, and the clock reads 100 s more when asked
@@ -218,19 +218,21 @@ def without_escapes(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-def test_on_a_terminal_the_bar_changes_in_place():
+def test_on_a_terminal_the_view_changes_in_place_and_one_line_of_it_stays():
     text = in_terminal(RUN, columns=80)
-    assert text.count("\x1b[2K") >= 10  # erases its own line
     frames = re.split(r"[\r\n]+", without_escapes(text))
-    bars = [frame for frame in frames if "/2000 " in frame]
-    assert max(map(len, bars)) == 80
-    assert all(bar.endswith("reward -0.12  pass@1 0.40  length 1310  123 s/step") for bar in bars[-3:])
-    assert bars[-1].startswith("2000/2000 ━")
-    assert "0:00 left" in bars[-1]
-    lines = [line.strip() for line in without_escapes(text).split("\n")]
-    assert len(lines) <= 6  # two messages, the bar, the end: the frames share one line
-    assert any(line.endswith("a message [x]") for line in lines)
-    assert any(line.endswith("a print from elsewhere") for line in lines)
+    assert max(map(len, frames)) <= 80
+    assert any(frame.startswith("step 1990/2000 ━") for frame in frames)
+    assert any(frame.startswith("reward   -0.12 ▄") for frame in frames)
+    assert text.count("\x1b[2K") >= 4  # erases its own lines
+    *_, last, end, nothing = frames
+    assert (last.strip(), end, nothing) == (
+        "step 2000/2000  reward -0.12  pass@1 0.40  length 1310  123 s/step",
+        "the end",
+        "",
+    )
+    assert any(frame.endswith("a message [x]") for frame in frames)
+    assert any(frame.endswith("a print from elsewhere") for frame in frames)
 
 
 def test_the_cursor_comes_back():
@@ -255,3 +257,70 @@ def test_an_evaluation_alone_has_no_bar():
         Console(0).say("only this")
     """
     assert in_terminal(script, columns=80).strip() == "only this"
+
+
+def test_what_goes_on_before_the_first_step_is_said():
+    console, file = plain(4)
+    with console.busy("starting the engine"):
+        pass
+    console.log(1, step_values(0.5))
+    with console.busy("evaluating on held-out problems"):
+        pass
+    assert [line.split("  ")[0] for line in file.getvalue().splitlines()] == ["starting the engine ...", "step 1/4"]
+
+
+def test_on_a_terminal_what_goes_on_has_a_spinner_and_leaves_no_line():
+    script = """
+        from grpo.console import Console
+        console = Console(3)
+        with console.busy("starting the engine"):
+            pass
+        console.close()
+        print("the end")
+    """
+    lines = [line for line in re.split(r"[\r\n]+", without_escapes(in_terminal(script, columns=80))) if line]
+    assert lines == ["⠋ starting the engine 0 s", "the end"]
+
+
+def test_quiet_leaves_warnings_and_the_closing_table():
+    file = io.StringIO()
+    console = Console(2, quiet=True, file=file)
+    with console.busy("starting the engine"):
+        console.note("resuming from step 1")
+    console.log(1, step_values(0.5))
+    console.log(2, {"val-core/a/acc/mean@4": 0.5})
+    console.say("alarm")
+    console.summary(None, evaluation(0.75), "runs/a")
+    first, title, *_, last = file.getvalue().splitlines()
+    assert (first, title, last) == ("alarm", "128 problems x 16 answers; 95% intervals", "run folder: runs/a")
+
+
+class GoneTerminal(io.StringIO):
+    """A terminal whose other side has hung up."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_terminal_that_has_gone_ends_nothing(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console(2, file=GoneTerminal())
+    with console.busy("starting the engine"):
+        console.log(1, step_values(0.5))
+    console.say("a message")
+    console.summary(None, evaluation(0.75), "runs/a")
+    console.close()
+
+
+def test_a_pipe_that_was_closed_ends_nothing():
+    read, write = os.pipe()
+    os.close(read)
+    file = os.fdopen(write, "w", buffering=1)
+    console = Console(1, file=file)
+    console.log(1, step_values(0.5))
+    console.say("a message")
+    with pytest.raises(BrokenPipeError):
+        file.close()

@@ -63,7 +63,7 @@ def test_resolved_yaml_reads_back_as_the_same_recipe() -> None:
 
 
 def test_resolved_yaml_quotes_texts_that_another_reader_would_take_for_booleans() -> None:
-    assert "wandb: 'off'" in to_yaml(parse_recipe(MINIMAL))
+    assert "path: 'off'" in to_yaml(parse_recipe(MINIMAL, ["data.train.path=off"]))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_resolved_yaml_quotes_texts_that_another_reader_would_take_for_booleans(
         ("learner.learning_rate=1e-4", "learner.learning_rate", 1e-4),
         ("learner.learning_rate=2", "learner.learning_rate", 2.0),
         ("max_steps=010", "max_steps", 10),
-        ("log.wandb=off", "log.wandb", "off"),
+        ("log.project=off", "log.project", "off"),
         ("output_dir=no", "output_dir", "no"),
         ('rollout.stop=["</answer>"]', "rollout.stop", ["</answer>"]),
         ("rollout.compile=true", "rollout.compile", True),
@@ -96,6 +96,21 @@ def test_a_least_learning_rate_needs_a_schedule_that_falls() -> None:
     assert "learner.lr_scheduler_type=cosine" in error.fix
     recipe = parse_recipe(MINIMAL, ["learner.min_lr_rate=0.1", "learner.lr_scheduler_type=cosine"])
     assert recipe.learner.min_lr_rate == 0.1
+
+
+@pytest.mark.parametrize("value", ["off", "offline"])
+def test_a_key_that_was_renamed_says_what_to_write_now(value: str) -> None:
+    error = refused(f"log.wandb={value}")
+    assert str(error) == (
+        f"recipe key 'log.wandb' = '{value}': there is no such key any more. It is log.report_to=[wandb] now, with "
+        "log.wandb_mode=offline or online; where it was off, leave it out."
+    )
+
+
+@pytest.mark.parametrize("names", ["wandb", "[mlflow]"])
+def test_trackers_are_a_list_of_those_there_are(names: str) -> None:
+    assert refused(f"log.report_to={names}").key.startswith("log.report_to")
+    assert parse_recipe(MINIMAL, ["log.report_to=[tensorboard]"]).log.report_to == ["tensorboard"]
 
 
 def test_override_reaches_into_a_list_by_index() -> None:
