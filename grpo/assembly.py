@@ -137,6 +137,7 @@ def engine_of(
         decode=prompts.decode,
         on_gpu=recipe.num_gpus > 0,
         seed=recipe.seed,
+        engine_args=recipe.engine.args,
     )
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
@@ -183,6 +184,7 @@ def _fleet(recipe: Recipe, prompts: Prompts, source: str, logs: Path, report: Ca
             max_model_len=window_of(recipe),
             on_gpu=recipe.num_gpus > 0,
             seed=recipe.seed,
+            engine_args=recipe.engine.args,
         ),
         num_replicas=number,
         decode=prompts.decode,

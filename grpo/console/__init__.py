@@ -2,5 +2,6 @@
 
 from grpo.console.closing_table import results_table
 from grpo.console.console import Console
+from grpo.console.marks import printable
 
-__all__ = ["Console", "results_table"]
+__all__ = ["Console", "printable", "results_table"]

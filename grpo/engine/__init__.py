@@ -1,7 +1,8 @@
 """Engines sample answers from the policy. ``make_engine`` builds the one that a recipe names."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from grpo.engine.protocol import Engine
 from grpo.errors import MissingPackageError
@@ -25,6 +26,7 @@ def make_engine(
     decode: Callable[[Sequence[int]], str],
     on_gpu: bool,
     seed: int,
+    engine_args: Mapping[str, Any] = MappingProxyType({}),
 ) -> Engine:
     """The engine that ``rollout.engine`` names; imports only what that engine needs.
 
@@ -34,6 +36,7 @@ def make_engine(
         dtype: "float32" or "bfloat16", of vLLM's copy.
         max_model_len: prompt and answer together, tokens.
         decode: tokens to text; the engine never makes tokens from text.
+        engine_args: the recipe's ``engine.args``, for vLLM alone.
 
     Raises:
         MissingPackageError: the recipe asks for vLLM and it cannot be imported.
@@ -51,6 +54,7 @@ def make_engine(
         decode=decode,
         on_gpu=on_gpu,
         seed=seed,
+        engine_args=engine_args,
     )
 
 
@@ -63,6 +67,7 @@ def make_vllm_engine(
     decode: Callable[[Sequence[int]], str],
     on_gpu: bool,
     seed: int,
+    engine_args: Mapping[str, Any] = MappingProxyType({}),
 ) -> "VllmEngine":
     """The vLLM engine, split over several workers where ``rollout.tensor_parallel`` says so; see ``make_engine``."""
     try:
@@ -82,4 +87,5 @@ def make_vllm_engine(
         decode=decode,
         on_gpu=on_gpu,
         seed=seed,
+        engine_args=engine_args,
     )

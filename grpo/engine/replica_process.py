@@ -119,6 +119,7 @@ def _make(start: Start) -> "VllmEngine":
         decode=lambda _token_ids: "",  # text is made where the tokenizer is: at the other end
         on_gpu=start.on_gpu,
         seed=start.seed,
+        engine_args=start.engine_args,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from grpo.errors import RecipeError
 from grpo.metrics import UnknownMetricError, check_name
 from grpo.recipe.algorithm_checks import check_algorithm
+from grpo.recipe.engine_args import check_engine_args
 from grpo.recipe.schema import Recipe
 from grpo.recipe.template_checks import check_template
 from rewards import VERIFIERS, installed_rewards
@@ -23,6 +24,7 @@ def check_together(recipe: Recipe) -> None:
     _check_batch(recipe)
     _check_processes(recipe)
     _check_sleep(recipe)
+    check_engine_args(recipe)
     _check_sampling(recipe)
     check_algorithm(recipe)
     _check_schedule(recipe)

@@ -216,6 +216,7 @@ def _allowed(kind: str, context: Mapping[str, Any]) -> str:
         "bool_type": "must be true or false",
         "list_type": "must be a list",
         "dict_type": "must be a mapping of names to values",
+        "invalid-json-value": "must be a text, a number, true, false, null, or a list or mapping of such",
         "model_type": "must be a section with keys of its own",
     }
     if kind in bounds:

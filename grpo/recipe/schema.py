@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -146,6 +146,10 @@ class Rollout(Section):
         return max(PREFILL_TOKENS, window, self.max_num_seqs)
 
 
+class Engine(Section):
+    args: dict[str, JsonValue] = {}  # vLLM's own, by the names of its EngineArgs, beside those that other keys set
+
+
 class Algorithm(Section):
     """The objective: advantages, policy term, corrections, KL, aggregation. `docs/maths.md` has each formula."""
 
@@ -284,6 +288,7 @@ class Recipe(Section):
     rewards: Annotated[list[Reward], Field(min_length=1)]
     scoring: Scoring = Scoring()
     rollout: Rollout
+    engine: Engine = Engine()
     algorithm: Algorithm = Algorithm()
     learner: Learner
     parallel: Parallel = Parallel()

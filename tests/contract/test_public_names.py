@@ -44,6 +44,7 @@ rollout.engine_dtype rollout.kv_cache_gb rollout.gpu_memory_utilization rollout.
 rollout.compile rollout.problems_per_step rollout.num_generations rollout.max_prompt_length
 rollout.max_completion_length rollout.temperature rollout.top_p rollout.top_k rollout.stop rollout.tool
 rollout.max_tool_calls rollout.max_staleness rollout.max_refill_groups rollout.min_pass_rate rollout.max_pass_rate
+engine.args
 algorithm.preset algorithm.baseline algorithm.scale_rewards algorithm.pass_at_k algorithm.multi_objective_aggregation
 algorithm.policy_loss algorithm.loss_type algorithm.epsilon algorithm.epsilon_high algorithm.delta
 algorithm.sapo_temperature_pos algorithm.sapo_temperature_neg algorithm.dppo_threshold algorithm.entropy_coef

@@ -2,8 +2,9 @@
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ import torch
 from vllm.config import VllmConfig
 from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed import cleanup_dist_env_and_memory
-from vllm.engine.arg_utils import EngineArgs
 from vllm.exceptions import VLLMValidationError
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import RequestOutput
@@ -24,6 +24,7 @@ from grpo.datatypes import Completion, Segment
 from grpo.engine.parcel import read_parcel
 from grpo.engine.protocol import Request, Sampling, check_fits
 from grpo.engine.vllm_engine import patches, transfer
+from grpo.engine.vllm_engine.own_arguments import engine_config
 from grpo.engine.vllm_engine.sleep import CACHE, WEIGHTS, SleepMode
 from grpo.errors import EngineError, UserError
 from grpo.recipe import Rollout
@@ -43,6 +44,10 @@ class VllmEngine:
         decode: tokens to text.
         on_gpu: the GPU build of vLLM, with a share of the GPU's memory; otherwise the CPU build.
         seed: vLLM's own; answers follow from the requests' seeds alone.
+        engine_args: the recipe's ``engine.args``, laid over the arguments made here.
+
+    Raises:
+        RecipeError: vLLM has no argument of a name in ``engine_args``, or refuses its value.
     """
 
     transfer_backend = transfer.BACKEND
@@ -57,6 +62,7 @@ class VllmEngine:
         decode: Callable[[Sequence[int]], str],
         on_gpu: bool,
         seed: int,
+        engine_args: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.version = 0
         self._decode, self._max_model_len = decode, max_model_len
@@ -65,10 +71,9 @@ class VllmEngine:
         transfer.register()
         _check_build(on_gpu=on_gpu)
         patches.apply(on_gpu=on_gpu, dtype=dtype)
-        dtype_name: Any = dtype
-        arguments = EngineArgs(
+        arguments = dict(
             model=model,
-            dtype=dtype_name,
+            dtype=dtype,
             max_model_len=max_model_len,
             max_num_seqs=rollout.max_num_seqs,
             max_num_batched_tokens=rollout.step_tokens(max_model_len),
@@ -89,7 +94,7 @@ class VllmEngine:
         )
         with patches.learner_undisturbed(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside vLLM
-            config = arguments.create_engine_config()
+            config = engine_config(arguments, engine_args)
             if not on_gpu and config.cache_config.kv_cache_memory_bytes is None:
                 config.cache_config.kv_cache_memory_bytes = kv_cache_bytes(config, rollout.kv_cache_gb)
             self._llm = LLMEngine.from_vllm_config(config, disable_log_stats=True)
