@@ -112,8 +112,8 @@ class TensorboardSink:
     def __init__(self, folder: Path, *, next_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # the class is typed in torch 2.13, its methods are not
-        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=next_step)  # type: ignore[no-untyped-call]
+        # its methods have no types in torch 2.13
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=next_step)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -175,7 +175,7 @@ class TrackioSink:
     def __init__(self, folder: Path, *, project: str, config: Mapping[str, object]) -> None:
         import trackio
 
-        self._finish = trackio.finish  # its own, for the run's would be called once more at exit
+        self._finish: Callable[[], None] = trackio.finish  # its own, for the run's would be called once more at exit
         self._sent = _Sent(folder / "trackio.json")
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # how its dashboard is opened, in four lines
