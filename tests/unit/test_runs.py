@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from grpo.checkpoint import CheckpointStore
+from grpo.checkpoint_store import CheckpointStore, Retention
 from grpo.cli import app
 from grpo.errors import RecipeError, UserError
 from grpo.recipe import SHIPPED, load_recipe, to_yaml
@@ -37,11 +37,9 @@ def write_run(folder: Path, *overrides: str, steps: int = 4, evaluated: dict[int
 
 
 def save(folder: Path, *steps: int) -> None:
-    store = CheckpointStore(folder / "checkpoints", keep=9)
-    for step in steps:
-        store.save(step, lambda path: (path / "model.safetensors").write_bytes(b"weights" * 9) and None)
-    if hasattr(store, "close"):
-        store.close()
+    with CheckpointStore(folder / "checkpoints", retention=Retention(keep=9)) as store:
+        for step in steps:
+            store.save(step, lambda path: (path / "model.safetensors").write_bytes(b"weights" * 9) and None)
 
 
 def grpo(*args: str, code: int = 0) -> str:
