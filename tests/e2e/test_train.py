@@ -18,7 +18,8 @@ from grpo.recipe import Recipe, load_recipe
 
 pytest.importorskip("vllm", reason="needs vLLM (pip install 'grpo[cpu]')")
 
-QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
 SMALL = (
     "rollout.problems_per_step=4",
     "rollout.num_generations=4",
@@ -127,6 +128,29 @@ def test_a_checkpoint_is_a_model_that_evaluates_as_the_run_said(tmp_path: Path) 
     after = train(settings, resume=False)
     again = evaluate_model(str(tmp_path / "run"), settings)
     assert again.values == after.values
+
+
+def test_a_run_killed_between_checkpoints_is_the_whole_run_with_all_that_a_run_can_carry(tmp_path: Path) -> None:
+    """A reference that moves, two updates a step, refilling, groups that wait: killed after step 3, back to step 2."""
+    keys = (
+        *("algorithm.beta=0.05", "algorithm.ref_model_sync_steps=2", "algorithm.ref_model_mixup_alpha=0.5"),
+        *("algorithm.num_minibatches=2", "rollout.max_refill_groups=2", "rollout.max_staleness=1"),
+        *("rollout.problems_per_step=3", "checkpoint.every=2", "max_steps=6"),
+    )
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(recipe(whole, *keys), resume=False)
+    plan = json.dumps({"point": "after chain", "occurrence": 3, "kind": "kill"})
+    command = [sys.executable, "-m", "tests.faults", plan, "train", str(QUICKSTART), *SMALL, *keys]
+    run = subprocess.run([*command, f"output_dir={killed}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert len(lines(killed / "chain.jsonl")) == 3
+    assert [path.name for path in sorted((killed / "checkpoints").glob("step-*"))][-1:] == ["step-00000002"]
+    train(recipe(killed, *keys), resume=True)
+    assert_same_run(whole, killed)
+    assert (whole / "chain.jsonl").read_bytes() == (killed / "chain.jsonl").read_bytes()
+    assert max(step["kl"] for step in steps(whole)) > 0
+    assert steps(whole)[-1]["num_updates"] == 12
+    assert steps(whole)[-1]["off_policy/max"] == 1.0
 
 
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
