@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from grpo.errors import RecipeError
 from grpo.recipe import parse_recipe, to_yaml
 from grpo.recipe.engine_args import OWNED, REFUSED
 from tests.unit.test_recipe import MINIMAL, refused
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_what_vllm_is_given_keeps_its_types() -> None:
@@ -60,11 +63,13 @@ missing = set(listed) - {{field.name for field in dataclasses.fields(EngineArgs)
 assert not missing, missing
 for own in ({{"blocksize": 16}}, {{"block_size": "large"}}):
     try:
-        engine_config({{"model": "no-such-folder-anywhere", "skip_tokenizer_init": True}}, own)
+        engine_config({{"model": "grpo/tiny_base/checkpoint", "skip_tokenizer_init": True}}, own)
     except RecipeError as error:
         print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     unknown, refused_value = [line for line in done.stdout.splitlines() if line.startswith("recipe key")]
     assert unknown.startswith("recipe key 'engine.args.blocksize' = 16: vLLM ")
