@@ -176,7 +176,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.005 else "<1%"
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def _numbers(values: Mapping[str, float]) -> str:
