@@ -76,7 +76,7 @@ class CheckpointStore:
         self.damaged: list[str] = []
         self.longest_s = 0.0
         self._thread: threading.Thread | None = None
-        self._failure: CheckpointError | None = None
+        self._failure: Exception | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(folder)
@@ -126,6 +126,9 @@ class CheckpointStore:
                 self.longest_s = max(self.longest_s, time.monotonic() - started)
             except (OSError, RunError) as error:
                 self._failure = CheckpointError(self._refusal(final, _discard(writing), error))
+            except Exception as error:  # whatever it is, the run hears of it: nobody listens to a thread
+                _discard(writing)
+                self._failure = error
 
         self._thread = threading.Thread(target=finish, name=f"save {final.name}", daemon=True)
         self._thread.start()

@@ -22,7 +22,7 @@ PLACEHOLDERS = {
     "n": r"[1-9][0-9]*",  # a number of answers
     "status": "|".join(Status),
 }
-TIMING_PREFIXES = ("time/", "tokens_per_second/", "memory/", "verifier/")
+TIMING_PREFIXES = ("time/", "tokens_per_second/", "memory/", "verifier/", "engine/")
 
 
 class UnknownMetricError(GrpoError, KeyError):
@@ -199,8 +199,8 @@ def check_name(name: str) -> Metric:
 def is_timing(name: str) -> bool:
     """Whether a metric may differ between two runs of one seed: seconds, rates, memory. All others must not.
 
-    >>> is_timing("time/sample_s"), is_timing("reward")
-    (True, False)
+    >>> is_timing("time/sample_s"), is_timing("engine/restarts"), is_timing("reward")
+    (True, True, False)
     """
     return name == "step_time" or name.startswith(TIMING_PREFIXES)
 
