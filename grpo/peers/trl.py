@@ -221,7 +221,7 @@ RUN = (
         sentence=STEPS,
     ),
     Row(key="save_total_limit", ours="checkpoint.keep", sentence="TRL keeps all unless told."),
-    Row(key="report_to", ours="log.wandb", default="none", convert=to.wandb),
+    Row(key="report_to", ours="log.report_to", default="none", convert=to.report_to),
     Row(key="wandb_project", ours="log.project"),
     Row(
         key="project", ours="log.project", default="huggingface", convert=lambda settings: settings.given.get("project")

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from grpo.peers.layout import layout
 from grpo.peers.mapping import Convert, NoCounterpartError, Noted, Settings
+from grpo.peers.sink_names import sinks
 from grpo.recipe import Learner
 
 SCHEDULES = get_args(Learner.model_fields["lr_scheduler_type"].annotation)
@@ -233,11 +234,5 @@ def mixture(settings: Settings) -> Any:
     return keys
 
 
-def wandb(settings: Settings) -> str:
-    """online where TRL reports there, off elsewhere."""
-    value = settings["report_to"]
-    sinks = [value] if isinstance(value, str) else value or []
-    others = sorted(set(sinks) - {"wandb", "none", "all"})
-    if others:
-        raise NoCounterpartError(f"metrics go to metrics.jsonl and to wandb; not to {', '.join(others)}")
-    return "online" if {"wandb", "all"} & set(sinks) else "off"
+def report_to(settings: Settings) -> Noted:
+    return sinks(settings["report_to"], elsewhere=("none",))

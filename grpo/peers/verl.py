@@ -222,9 +222,9 @@ RUN = (
     Row(key="trainer.project_name", ours="log.project", default="verl_examples"),
     Row(
         key="trainer.logger",
-        ours="log.wandb",
+        ours="log.report_to",
         default=["console", "wandb"],
-        convert=to.wandb,
+        convert=to.report_to,
         sentence="metrics.jsonl is always written.",
     ),
     Row(

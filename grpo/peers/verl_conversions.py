@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from grpo.peers.layout import layout
 from grpo.peers.mapping import Convert, NoCounterpartError, Noted, Settings
+from grpo.peers.sink_names import sinks
 from grpo.peers.verl_data import source_keys
 from grpo.recipe import Learner
 
@@ -272,6 +273,5 @@ def output_dir(settings: Settings) -> str:
     return str(given) if given else f"runs/{settings['trainer.experiment_name']}"
 
 
-def wandb(settings: Settings) -> str:
-    logger = settings["trainer.logger"]
-    return "online" if "wandb" in (logger if isinstance(logger, list) else [logger]) else "off"
+def report_to(settings: Settings) -> Noted:
+    return sinks(settings["trainer.logger"], elsewhere=("console", "file"))

@@ -29,6 +29,7 @@ BOUNDS: dict[type, tuple[str, str]] = {
     Lt: ("lt", "below"),
 }
 REQUIRED = "required"
+SOURCES = ("data.train", "data.held_out")
 
 
 class Key(NamedTuple):
@@ -79,8 +80,9 @@ def keys_document() -> str:
         place = key.key.rpartition(".")[0]
         if place != section:
             section = place
-            lines += ["", f"## `{place}`" if place else "## The recipe itself", "", "| key | type | default | |"]
-            lines.append("|---|---|---|---|")
+            lines += ["", f"## `{place}`" if place else "## The recipe itself", ""]
+            lines += [f"A source, or a list of them: `{place}.0.path` is the first one's.", ""] * (place in SOURCES)
+            lines += ["| key | type | default | |", "|---|---|---|---|"]
         kind = key.type.replace("|", "\\|")
         sentence = key.sentence.replace("|", "\\|").replace("<", "&lt;")
         lines.append(
@@ -122,7 +124,11 @@ def json_schema() -> dict[str, Any]:
 
 @cache
 def sentences_of(model: type[BaseModel]) -> dict[str, str]:
-    """The comment behind each field of a section of ``schema.py``, by the field's name; empty where there is none."""
+    """The comment behind each field of a section of ``schema.py``, by the field's name; empty where there is none.
+
+    Fields that a section has from another, as ``TrainSource`` from ``DataSource``, bring theirs.
+    """
+    inherited = [sentences_of(base) for base in model.__bases__ if issubclass(base, schema.Section)]
     source = inspect.getsource(model)
     comments = {
         token.start[0]: token.string.lstrip("# ")
@@ -131,11 +137,12 @@ def sentences_of(model: type[BaseModel]) -> dict[str, str]:
     }
     body = ast.parse(source).body[0]
     assert isinstance(body, ast.ClassDef)
-    return {
+    own = {
         node.target.id: " ".join(comments[line] for line in _lines_of(node) if line in comments)
         for node in body.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
+    return {name: sentence for each in (*inherited, own) for name, sentence in each.items()}
 
 
 def type_text(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:

@@ -50,8 +50,8 @@ OneOrMany = Annotated[
 
 
 class Data(Section):
-    train: OneOrMany[TrainSource]
-    held_out: OneOrMany[DataSource] | None = None  # absent: problems are set apart from train
+    train: OneOrMany[TrainSource]  # what is learned from: a source, or a list of them
+    held_out: OneOrMany[DataSource] | None = None  # as train; absent: problems are set apart from train
     num_held_out: PositiveInt = 128  # problems evaluated on
     on_bad_reference: Literal["exclude", "fail"] = "exclude"  # a row whose reference cannot be judged
 

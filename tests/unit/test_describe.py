@@ -43,6 +43,20 @@ def test_every_shipped_recipe_validates(path: Path) -> None:
     VALIDATOR.validate(parse_yaml(path.read_text(encoding="utf-8"), path.name))
 
 
+SOURCE = {"path": "arithmetic", "limit": 5}
+
+
+@pytest.mark.parametrize("place", ["train", "held_out"])
+@pytest.mark.parametrize("sources", [SOURCE, [SOURCE], [SOURCE, {"path": "countdown", "weight": 3}]])
+def test_data_is_a_source_or_a_list_of_them(sources: object, place: str) -> None:
+    VALIDATOR.validate({**quickstart(), "data": {"train": SOURCE, place: sources}})
+
+
+@pytest.mark.parametrize("sources", [[], "arithmetic", [{"split": "train"}], [{"path": "arithmetic", "wight": 1}]])
+def test_what_is_no_source_does_not_validate(sources: object) -> None:
+    assert not VALIDATOR.is_valid({**quickstart(), "data": {"train": sources}})
+
+
 @pytest.mark.parametrize("algorithm", ["dapo", {"preset": "dapo"}, {"epsilon": 0.1}])
 def test_an_algorithm_is_a_name_or_a_section(algorithm: object) -> None:
     VALIDATOR.validate({**quickstart(), "algorithm": algorithm})
@@ -53,7 +67,7 @@ def test_an_algorithm_is_a_name_or_a_section(algorithm: object) -> None:
     [
         ({"sed": 1}, "'sed' was unexpected"),
         ({"seed": -1}, "-1 is less than the minimum of 0"),
-        ({"template": "haiku"}, "'haiku' is not one of"),
+        ({"log": {"wandb_mode": "off"}}, "'off' is not one of"),
         ({"algorithm": "dapoo"}, "'dapoo' is not valid under any of the given schemas"),
         ({"learner": {"learning_rate": 1e-4, "warmup": 3}}, "'warmup' was unexpected"),
     ],
@@ -65,6 +79,12 @@ def test_a_mistake_does_not_validate(change: dict[str, object], said: str) -> No
 def test_an_editor_shows_the_sentence_of_a_key() -> None:
     rollout = json_schema()["$defs"]["Rollout"]["properties"]
     assert rollout["num_generations"]["description"] == "answers to a problem, the group"
+
+
+def test_a_source_to_train_on_has_the_sentences_of_any_source_and_its_own() -> None:
+    train = json_schema()["$defs"]["TrainSource"]["properties"]
+    assert train["limit"]["description"] == "at most this many rows are read"
+    assert train["curriculum"]["description"].startswith("column with numbers")
 
 
 def test_the_document_of_keys_is_what_the_schema_gives() -> None:

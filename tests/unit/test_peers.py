@@ -15,6 +15,9 @@ from grpo.recipe.keys import PEERS as HINTS
 
 FIXTURES = Path(__file__).parent / "peers"
 CONFIGS = sorted([*FIXTURES.glob("trl_*.yaml"), *FIXTURES.glob("verl_*.sh")])
+REFUSED = {  # verl runs it with answers beyond the window that the model was made for
+    "verl_gmpo_7b": "exceeds the window of Qwen/Qwen2.5-Math-7B, 4096 tokens"
+}
 TRL_FIELDS = json.loads((FIXTURES / "trl_fields.json").read_text(encoding="utf-8"))
 
 
@@ -36,10 +39,11 @@ def kinds(done: Translation, key: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_public_configuration_becomes_a_recipe_that_check_takes(path: Path) -> None:
+def test_a_public_configuration_becomes_a_recipe_that_check_takes_or_names_why_not(path: Path) -> None:
     peer = PEERS[path.stem.partition("_")[0]]
     done = translate(peer, path)
-    assert done.refusal == ""
+    assert REFUSED.get(path.stem, "") in done.refusal
+    assert bool(done.refusal) == (path.stem in REFUSED)
     said = {entry.key for entry in done.entries}
     assert [key for key in peer.read(path) if key not in said] == []
     assert [entry.key for entry in done.entries if entry.kind == "unknown"] in ([], ["trainer.nnodes"])
