@@ -67,7 +67,7 @@ def rows_of(label: str, command: Sequence[str], folder: Path, kills: int, points
     started = time.perf_counter()
     finish(command, alone)
     seconds = time.perf_counter() - started
-    killed = kill_at_random(command, random_run, kills, spacing=seconds / kills)
+    killed = kill_at_random(command, random_run, kills, spacing=seconds / kills / 2)
     rows = [at_least(f"{label}: kills at random moments", killed, "", kills), *verdicts(label, alone, random_run)]
     if points:
         reached = kill_at_points(command, points_run, points)

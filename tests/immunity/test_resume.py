@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from grpo import data, run_state, trainer
+from grpo import run_state, streams, trainer
 from grpo.buffer import Buffer
 from grpo.errors import CheckpointError
 from grpo.run_state import Progress
@@ -94,8 +94,8 @@ def test_dropped_groups_that_waited_for_their_step_leave_a_gap_in_the_ledger(
 def test_another_order_of_the_data_after_resuming_is_another_run(
     whole: Path, tmp_path: Path, dense_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = data._epoch_order(0, 0, 40)
-    monkeypatch.setattr(data, "_epoch_order", lambda _seed, _epoch, _size: order[::-1])
+    order = streams._epoch_order(0, 0, 40)
+    monkeypatch.setattr(streams, "_epoch_order", lambda _seed, _epoch, _size: order[::-1])
     path = resumed(whole, tmp_path / "run", dense_folder)
     assert_every_problem_ended_once(path)  # the ordinals are right, and the problems at them are others
     with pytest.raises(AssertionError):
