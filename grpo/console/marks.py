@@ -1,7 +1,7 @@
 """Small drawings of one line, and text that a model wrote made fit for one. Pure; widths are terminal cells."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.cells import cell_len, chop_cells
@@ -41,23 +41,6 @@ def printable(text: str, encoding: str) -> str:
     """Text that cannot move the cursor, colour the terminal or fail to be written; newlines and tabs stay."""
     shown = "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
     return shown.encode(encoding, "replace").decode(encoding)
-
-
-def sparkline(values: Sequence[float], width: int, levels: str) -> str:
-    """One character for each value, or for the mean of as many as share a cell; the scale is the values' own.
-
-    >>> sparkline([0.0, 0.5, 1.0], 8, BLOCKS.levels), sparkline([0, 0, 1, 1], 2, BLOCKS.levels)
-    ('▁▅█', '▁█')
-    """
-    if not values or width < 1:
-        return ""
-    cells = min(width, len(values))
-    edges = [len(values) * cell // cells for cell in range(cells + 1)]
-    means = [math.fsum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
-    low, span = min(means), max(means) - min(means)
-    if not span:
-        return levels[len(levels) // 2 - 1] * cells
-    return "".join(levels[min(len(levels) - 1, int((mean - low) / span * len(levels)))] for mean in means)
 
 
 def cells_of(parts: Mapping[str, float], width: int) -> dict[str, int]:

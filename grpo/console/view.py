@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from grpo.console.marks import Marks, cells_of, folded, sparkline
+from grpo.console.marks import Marks, cells_of, folded
+from grpo.sparkline import sparkline
 
 LABEL, VALUE = 8, 7  # cells
 ANSWER_LINES = 4
@@ -148,7 +149,7 @@ def _progress(step: int, total: int, marks: Marks, left: str, width: int) -> Tex
 def _curve(label: str, newest: float, points: tuple[float, ...], marks: Marks, width: int) -> Text:
     extent = f"  {min(points):.2f} to {max(points):.2f}" if len(points) > 1 and width >= 2 * NARROWEST else ""
     line = Text(f"{label:<{LABEL}}{newest:>{VALUE - 1}.2f} ")
-    line.append(sparkline(points, width - len(line.plain) - len(extent), marks.levels), "green")
+    line.append(sparkline(points, width=width - len(line.plain) - len(extent), blocks=marks.levels), "green")
     return line.append(extent, "dim")
 
 

@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "buffer": COMMON,
     "judge": COMMON | {"rewards"},
     "scoring": COMMON | {"judge", "rewards"},
-    "console": COMMON,
+    "console": COMMON | {"sparkline"},
     "sinks": COMMON,
     "run_folder": COMMON,
     "chain": COMMON | {"run_folder"},

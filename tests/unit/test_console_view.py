@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from grpo.console.marks import ASCII, BLOCKS, Marks, cells_of, folded, marks_for, printable, sparkline
+from grpo.console.marks import ASCII, BLOCKS, Marks, cells_of, folded, marks_for, printable
 from grpo.console.view import Answer, Curve, Snapshot, draw, seconds_by_part
+from grpo.sparkline import sparkline
 
 VIEW = Snapshot(
     total=90,
@@ -94,11 +95,11 @@ def test_the_cells_of_a_bar_add_up(parts, width):
 
 @given(values=st.lists(st.floats(-1e6, 1e6)), width=WIDTHS)
 def test_a_sparkline_fits(values, width):
-    assert len(sparkline(values, width, BLOCKS.levels)) == min(len(values), width)
+    assert len(sparkline(values, width=width, blocks=BLOCKS.levels)) == min(len(values), width)
 
 
 def test_a_flat_curve_is_in_the_middle():
-    assert sparkline([0.5] * 3, 9, BLOCKS.levels) == "▄▄▄"
+    assert sparkline([0.5] * 3, width=9) == "▄▄▄"
 
 
 def test_a_long_answer_shows_its_beginning_and_its_end():
