@@ -41,6 +41,8 @@ _UNSAFE = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
 
 
 _LONGEST_LINE = 1 << 16  # bytes, of the files whose last line is read
+_PAGE = 4096  # bytes that the kernel lets a reader see at once: a line that crosses two of them may be seen in half
+_ROOM = 1.1  # of the longest line so far: what the next one is given
 
 
 def to_line(record: object) -> bytes:
@@ -85,7 +87,11 @@ def nearest_run(path: Path) -> Path | None:
 
 
 class JsonLines:
-    """An append-only file of one JSON object per line. Each line reaches the operating system whole.
+    """An append-only file of one JSON object per line, which a reader finds whole at any instant.
+
+    A line lies within one page of memory, the line before it ending in as many spaces as that takes: room for the
+    longest so far and a tenth more. Lines near a page's length or beyond may be seen half written: a line counts from
+    its newline on.
 
     Raises:
         UserError: the file cannot be opened for writing.
@@ -97,6 +103,7 @@ class JsonLines:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}. Make it writable, or set output_dir") from error
+        self._longest = self._longest_line()
 
     def append(self, record: Mapping[str, object]) -> None:
         """Write one record as one line. Numpy values become plain ones; NaN and infinities become null.
@@ -107,6 +114,11 @@ class JsonLines:
         """
         line = to_line(record)
         start = self.position()
+        if len(line) <= _PAGE:
+            self._longest = max(self._longest, len(line))
+        left = -(start + len(line)) % _PAGE
+        if left < _ROOM * self._longest <= _PAGE:
+            line = line[:-1] + b" " * left + b"\n"
         try:
             while line:  # a nearly full disk takes a part and refuses the rest
                 line = line[os.write(self._fd, line) :]
@@ -147,6 +159,7 @@ class JsonLines:
                 "are missing. Put the whole file back, or start anew in another output_dir"
             )
         os.ftruncate(self._fd, position)
+        self._longest = self._longest_line()
 
     def sync(self) -> None:
         """Bring what was written to the disk itself.
@@ -163,6 +176,12 @@ class JsonLines:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _longest_line(self) -> int:
+        """Of those that fit a page, without their spaces: a resumed run goes on padding as the whole one does."""
+        with self.path.open("rb") as file:
+            lengths = (len(line.rstrip()) + 1 for line in file)
+            return max((length for length in lengths if length <= _PAGE), default=0)
 
 
 class RunFolder:

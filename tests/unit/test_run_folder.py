@@ -18,6 +18,37 @@ def read(path: Path) -> list[object]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+LENGTHS = [1800, 400, 1950, 30, 1900, 1960, 700]
+
+
+def test_no_line_crosses_a_page_of_memory_and_each_is_one_record(tmp_path: Path) -> None:
+    lines = JsonLines(tmp_path / "a.jsonl")
+    for number in range(200):
+        lines.append({"step": number, "filler": "x" * LENGTHS[number % len(LENGTHS)]})
+    end = 0
+    for number, line in enumerate(lines.path.read_bytes().splitlines(keepends=True)):
+        start, end = end, end + len(line)
+        assert start // 4096 == (end - 1) // 4096
+        assert json.loads(line)["step"] == number
+
+
+@pytest.mark.parametrize("kept", [1, 2, 5, 50])
+def test_cut_back_and_gone_on_with_the_file_is_the_same(tmp_path: Path, kept: int) -> None:
+    def write(lines: JsonLines, numbers: range) -> None:
+        for number in numbers:
+            lines.append({"step": number, "filler": "x" * LENGTHS[number % len(LENGTHS)]})
+
+    whole, cut = JsonLines(tmp_path / "whole.jsonl"), JsonLines(tmp_path / "cut.jsonl")
+    write(whole, range(60))
+    write(cut, range(kept))
+    position = cut.position()
+    write(cut, range(kept, kept + 4))
+    again = JsonLines(cut.path)
+    again.truncate(position)
+    write(again, range(kept, 60))
+    assert again.path.read_bytes() == whole.path.read_bytes()
+
+
 def test_each_line_is_readable_at_once(tmp_path):
     lines = JsonLines(tmp_path / "a.jsonl")
     for step in range(3):
