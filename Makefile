@@ -3,6 +3,8 @@
 #   make quickstart   install, then train the quickstart
 #   make test         install, then run the tests: those of tests/gpu on the GPU stack, all others on the CPU stack
 #   make lint         style and types
+#   make docs         the pages in docs/ that are made from the code
+#   make site         docs/ as a site, in site/
 #   make tiny-base    pre-train the packaged base model again (under an hour on two cores)
 #   make tiny-tool    go on from it to the one that calls a tool (minutes)
 #   make tiny-countdown    go on from the base to the one that plays Countdown (minutes)
@@ -32,7 +34,7 @@ define remove_broken
 	done
 endef
 
-.PHONY: install install-dev quickstart test lint docs tiny-base tiny-tool tiny-countdown clean
+.PHONY: install install-dev quickstart test lint docs site tiny-base tiny-tool tiny-countdown clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -54,8 +56,13 @@ docs: install
 	$(BIN)/python -c "from grpo.objective.formula import maths_document; print(maths_document(), end='')" > docs/maths.md
 	$(BIN)/python -c "from grpo.metrics import metrics_document; print(metrics_document(), end='')" > docs/metrics.md
 	$(BIN)/python -c "from grpo.recipe.describe import keys_document; print(keys_document(), end='')" > docs/keys.md
+	$(BIN)/python -c "from grpo.recipe.shipped_document import recipes_document; print(recipes_document(), end='')" > docs/recipes.md
 	for peer in trl verl; do $(BIN)/python -c "from grpo.peers.document import peer_document; from grpo.peers import PEERS; \
 		print(peer_document(PEERS['$$peer']), end='')" > docs/from_$$peer.md || exit 1; done
+
+site: install
+	$(PIP) install --quiet --editable ".[docs]"
+	$(BIN)/mkdocs build --strict
 
 tiny-base: install
 	$(BIN)/python -m grpo.tiny_base.make

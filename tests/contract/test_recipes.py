@@ -11,6 +11,7 @@ import pytest
 
 from grpo.plan import plan_of
 from grpo.recipe import SHIPPED, load_recipe, parse_recipe, to_yaml
+from grpo.recipe.shipped_document import recipes_document
 from grpo.recipe.yaml_text import parse_yaml
 
 RECIPES = sorted(SHIPPED.glob("*.yaml"))
@@ -131,3 +132,8 @@ def test_r1_zero_has_the_papers_hyperparameters() -> None:
     assert (recipe.rollout.temperature, recipe.algorithm.ref_model_sync_steps, recipe.max_steps) == (1.0, 400, 10400)
     assert [(reward.name, reward.weight) for reward in recipe.rewards] == [("math_answer", 1.0), ("format", 1.0)]
     assert (recipe.evaluation.temperature, recipe.evaluation.top_p, recipe.evaluation.num_samples) == (0.6, 0.95, 64)
+
+
+def test_the_document_of_recipes_is_what_their_heads_say() -> None:
+    committed = (SHIPPED.parent / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert committed == recipes_document(), "run `make docs`"
