@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from grpo.errors import DataError, RecipeError
+from grpo.errors import RecipeError
 from grpo.generators import is_generator, make_generator
 from grpo.gym_generator import GYM_PREFIX
 from grpo.memory import device_of
@@ -16,7 +16,7 @@ from grpo.recipe import Recipe, to_yaml
 from grpo.row_filter import RowFilter
 from grpo.row_function import check_file, is_function
 from grpo.scoring import Scorer
-from grpo.sources import FILE_SUFFIXES
+from grpo.sources import FILE_SUFFIXES, check_taker, missing_file
 
 
 def sections(recipe: Recipe) -> dict[str, list[str]]:
@@ -68,7 +68,9 @@ def _check_arguments(recipe: Recipe) -> None:
         elif is_generator(source.path):
             make_generator(source.path, source.args, key=key)
         elif source.path.endswith(FILE_SUFFIXES) and not Path(source.path).expanduser().is_file():
-            raise DataError(f"{key}.path = {source.path!r}: there is no such file. Give a file that exists")
+            raise missing_file(Path(source.path), key)
+        else:
+            check_taker(source, key=key)
 
 
 def check_window(recipe: Recipe, shape: ModelShape) -> None:

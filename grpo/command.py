@@ -1,5 +1,8 @@
 """What the commands share: their common options, completion, and how an error becomes a message and an exit code."""
 
+import shutil
+import sys
+import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,5 +94,21 @@ def reported(*, debug: bool, interrupted: str) -> Iterator[None]:
 def _exit(message: str, code: int, *, debug: bool) -> typer.Exit:
     if debug:
         traceback.print_exc()
-    typer.echo(message, err=True)
+    typer.echo(wrapped(message, shutil.get_terminal_size().columns) if sys.stderr.isatty() else message, err=True)
     return typer.Exit(code)
+
+
+def wrapped(message: str, width: int) -> str:
+    """Each line broken at spaces into lines of at most ``width``, as deep as it began; what has no spaces stays whole.
+
+    >>> wrapped("error: no recipe at a.yaml", 16)
+    'error: no recipe\\nat a.yaml'
+    """
+    return "\n".join(_wrapped_line(line, width) for line in message.split("\n"))
+
+
+def _wrapped_line(line: str, width: int) -> str:
+    depth = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line, width, subsequent_indent=depth, break_long_words=False, break_on_hyphens=False, expand_tabs=False
+    )

@@ -18,6 +18,8 @@
 A message says which key or file, the value found, what is allowed, and the fix.
 """
 
+LONGEST_VALUE = 200  # characters of a value that a message shows
+
 
 class GrpoError(Exception):
     """Base of all; ``exit_code`` is what the command line returns."""
@@ -29,11 +31,40 @@ class UserError(GrpoError, ValueError):
     exit_code = 2
 
 
+def as_written(value: object) -> str:
+    """A value as a recipe has it, cut short where it is long; texts are quoted as in Python.
+
+    >>> as_written({"name": "number", "gate": True}), as_written([None, 0.5])
+    ("{name: 'number', gate: true}", '[null, 0.5]')
+    """
+    return shortened(_in_yaml(value))
+
+
+def shortened(text: str) -> str:
+    """At most ``LONGEST_VALUE`` characters of ``text``.
+
+    >>> shortened("9" * 1000)[-8:]
+    '99999...'
+    """
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
+
+
+def _in_yaml(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_in_yaml(item)}' for name, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_in_yaml, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:.3e}" if isinstance(value, int) and abs(value) > 10**40 else repr(value)
+
+
 class RecipeError(UserError):
     """A recipe key is unknown, has the wrong type, or contradicts another."""
 
     def __init__(self, key: str, value: object, allowed: str, fix: str) -> None:
-        super().__init__(f"recipe key '{key}' = {value!r}: {allowed}. {fix}")
+        end = "" if allowed.endswith("?") else "."
+        super().__init__(f"recipe key '{shortened(key)}' = {as_written(value)}: {allowed}{end} {fix}")
         self.key, self.value, self.allowed, self.fix = key, value, allowed, fix
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from grpo.errors import ModelError
+from grpo.errors import ModelError, as_written
 from grpo.models import resolve_model
 
+_COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
 EXACT = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe")  # families whose parameters are counted exactly
 
 
@@ -140,10 +141,10 @@ def _as_shape(config: Mapping[str, object], source: str) -> ModelShape:
     def number(key: str, default: int | None = None) -> int:
         value = config.get(key)
         value = default if value is None else value
-        if not isinstance(value, int):
+        if not isinstance(value, int) or (value < 1 and key in _COUNTS):
             raise ModelError(
-                f"{source} is no causal language model that this check can size: config.json has {key} = {value!r}, "
-                "where a whole number belongs. Fix: name a folder that save_pretrained wrote"
+                f"model = {source!r} is no causal language model whose memory can be reckoned: its config.json has "
+                f"{key} = {as_written(value)}, where a whole number belongs. Name a folder that save_pretrained wrote"
             )
         return value
 

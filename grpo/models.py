@@ -30,7 +30,7 @@ def resolve_model(name: str) -> str:
             )
         return str(_PACKAGED[name])
     path = Path(name).expanduser()
-    if path.exists():
+    if name and path.exists():
         return str(_checked_folder(path, name))
     if _can_only_be_a_path(name):
         raise ModelError(
@@ -59,5 +59,8 @@ def _checked_folder(path: Path, name: str) -> Path:
     except ValueError as error:
         raise ModelError(f"model = {name!r}: its config.json is not JSON ({error}). Copy it again") from None
     if not isinstance(settings, dict) or "model_type" not in settings:
-        raise ModelError(f"model = {name!r}: its config.json has no 'model_type', so it is no transformers checkpoint")
+        raise ModelError(
+            f"model = {name!r}: its config.json has no 'model_type', so it is no transformers checkpoint. "
+            "Name a folder that save_pretrained wrote"
+        )
     return path

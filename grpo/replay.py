@@ -10,7 +10,7 @@ from grpo.checkpoint import complete_steps
 from grpo.errors import ReplayError, UserError
 from grpo.launch import run_of
 from grpo.recipe import Recipe, parse_recipe
-from grpo.run_folder import FILES, RECIPE
+from grpo.run_folder import FILES, RECIPE, nearest_run
 
 
 def replay(run: Path, recorded: dict[int, Record], steps: Sequence[int], report: Callable[[str], None]) -> None:
@@ -45,7 +45,9 @@ def read_recorded(run: Path) -> dict[int, Record]:
         UserError: ``run`` is no run folder.
     """
     if not (run / RECIPE).is_file():
-        raise UserError(f"'{run}' is no run folder: it has no {RECIPE}")
+        near = nearest_run(run)
+        hint = f"Did you mean {near}?" if near else "`grpo runs list FOLDER` shows those below a folder"
+        raise UserError(f"'{run}' is no run folder: it has no {RECIPE}. {hint}")
     return read_chain(run)
 
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from grpo.errors import DataError, RecipeError, VerifierError
+from pydantic import ValidationError
+
+from grpo.errors import DataError, RecipeError, UserError, VerifierError, as_written
 from grpo.recipe import Reward, Scoring, parse_yaml
 from grpo.scoring import make_reward
 from rewards import PluginVerifier
@@ -23,24 +25,38 @@ def report_trial(
         VerifierError: the trial found something that a run would suffer from; the message is the whole report.
     """
     args = dict(_argument(argument) for argument in arguments)
-    is_own = ":" in function
-    reward = Reward(fn=function, args=args) if is_own else Reward(name=function, args=args)
-    verifier = make_reward(reward, Scoring(), key="reward")
+    rows = _rows(data) if data is not None else ()
+    verifier = _made(function, args)
     try:
         until = _limit(verifier)
         trial = try_verifier(
             verifier,
-            _rows(data) if data is not None else (),
+            rows,
             waiting=lambda what: waiting(f"waiting for the verdict of {function} on {what}: {until}"),
         )
     except ValueError as error:
-        raise DataError(f"{data}: {error}") from None
+        raise DataError(f"--data {data}: {error}. Each line is one object with question and answer") from None
     finally:
         verifier.close()
     report = "\n".join(trial.lines())
     if trial.findings:
         raise VerifierError(f"{len(trial.findings)} findings\n{report}")
     return report
+
+
+def _made(function: str, args: dict[str, Any]) -> Verifier:
+    is_own = ":" in function
+    try:
+        reward = Reward(fn=function, args=args) if is_own else Reward(name=function, args=args)
+        return make_reward(reward, Scoring(), key="reward")
+    except RecipeError as error:
+        end = "" if error.allowed.endswith("?") else "."
+        raise UserError(f"{function}: {error.allowed}{end} {error.fix}") from error
+    except ValidationError as error:
+        name = error.errors()[0]["loc"][1]
+        raise UserError(
+            f"argument {name} = {as_written(args[str(name)])}: must be a text, a number, true or false"
+        ) from None
 
 
 def _limit(verifier: Verifier) -> str:
@@ -53,7 +69,7 @@ def _limit(verifier: Verifier) -> str:
 def _argument(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise RecipeError(text, "", "is no argument", "Write KEY=VALUE, as in extract=boxed.")
+        raise UserError(f"'{text}' is no argument of a reward. Write KEY=VALUE, as in extract=boxed.")
     return key, parse_yaml(value, f"argument {key}")
 
 
@@ -62,11 +78,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"--data {path}: cannot be read ({error.strerror}). Name a .jsonl file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"--data {path}: not UTF-8 text (byte {error.start}). Name a .jsonl file") from None
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line) if line.strip() else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"--data {path}, line {number}: no JSON ({error}). Each line is one object") from None
         if isinstance(row, dict):
             rows.append(row)

@@ -83,7 +83,7 @@ class RowFunction:
         returned = self._guarded(lambda: self._function(**self._args))
         if not isinstance(returned, Iterable) or isinstance(returned, str | bytes | Mapping):
             raise DataError(
-                f"{self._where}: {self.name} returned a {type(returned).__name__}, not rows. "
+                f"{self._where}: {self.name} returned a value of type {type(returned).__name__}, not rows. "
                 "Return a list of mappings of column names to values, or yield them"
             )
         rows = iter(returned)
@@ -93,7 +93,7 @@ class RowFunction:
                 return
             if not isinstance(row, Mapping):
                 raise DataError(
-                    f"{self._where}: its row {number} is a {type(row).__name__}, not a mapping. "
+                    f"{self._where}: its row {number} is of type {type(row).__name__}, not a mapping. "
                     "Each row must map column names to values"
                 )
             yield row
@@ -127,6 +127,13 @@ class RowFunction:
             sys.path.append(str(Path.cwd()))
         try:
             return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise self._error("importing it", error, None) from error
+            raise DataError(
+                f"{self._where}: there is no module {error.name!r}, neither in the working folder nor installed. "
+                "Name one that there is, or a file, as in my_data.py:rows"
+            ) from None
         except (Exception, SystemExit) as error:
             raise self._error("importing it", error, None) from error
 

@@ -46,7 +46,8 @@ class Run:
         self.path = Path(path)
         if not (self.path / RECIPE).is_file():
             near = nearest_run(self.path)
-            found = f"it has no {RECIPE}" if self.path.is_dir() else "there is no such folder"
+            missing = "it is a file" if self.path.is_file() else "there is no such folder"
+            found = f"it has no {RECIPE}" if self.path.is_dir() else missing
             hint = f"Did you mean {near}?" if near else "`grpo runs list FOLDER` shows those below a folder"
             raise UserError(f"'{self.path}' is no run folder: {found}. {hint}")
 

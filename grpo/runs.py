@@ -89,6 +89,8 @@ def compare(paths: Sequence[Path], metric: str) -> Record:
     Raises:
         UserError: one is no run folder, or none has the metric.
     """
+    if len(paths) < 2:
+        raise UserError(f"'{paths[0]}' is one run: name another to compare it with")
     runs = [Run(path) for path in paths]
     keys = [leaves(run.settings()) for run in runs]
     names = sorted({name for of_run in keys for name in of_run if name not in _KEPT_APART})

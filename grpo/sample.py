@@ -1,6 +1,7 @@
 """``grpo sample``: ask a model or a run something, and have the answers judged where a reference is known."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,8 +151,8 @@ def _check(
         ("--temperature", temperature, 0),
         ("--held-out", held_out, 0),
     ):
-        if value is not None and value < least:
-            raise UserError(f"{name} = {value}: must be at least {least}")
+        if value is not None and not least <= value < math.inf:
+            raise UserError(f"{name} = {value}: must be a number from {least}. Use {max(1, least)}, say")
 
 
 def _with_room(recipe: Recipe, max_tokens: int | None) -> Recipe:
@@ -182,7 +183,10 @@ def _held_out(recipe: Recipe, count: int, scorer: Scorer) -> Iterator[tuple[Prob
         return
     known = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference).held_out
     if count > len(known):
-        raise DataError(f"--held-out {count}: the recipe holds {len(known)} problems out (data.num_held_out)")
+        raise DataError(
+            f"--held-out {count}: the recipe holds {len(known)} problems out (data.num_held_out). "
+            f"Ask {len(known)} or fewer"
+        )
     yield from ((problem, True) for problem in known[:count])
 
 

@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grpo.errors import DataError, MissingPackageError
-from grpo.generators import GENERATORS
+from grpo.errors import DataError, MissingPackageError, as_written, shortened
+from grpo.generators import GENERATORS, is_generator
 from grpo.loading_bar import with_bar
 from grpo.recipe import DataSource
 from grpo.row_function import RowFunction, is_function
 
 Row = Mapping[str, object]
+OTHER_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".arrow", ".zip", ".yaml", ".py")  # of files that are not read
 FILE_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes, of several splits and of one
 _REVISION = re.compile(r"@([0-9a-f]{40})\b")  # in the addresses of files that came from the hub
@@ -91,20 +92,47 @@ def _read_function(source: DataSource, key: str) -> Table:
 def _is_no_hub_id(path: str) -> bool:
     if Path(path).expanduser().is_dir():
         return False
+    if "/" not in path and path.endswith(OTHER_SUFFIXES):
+        return True
     return path.startswith(("/", ".", "~")) or path.count("/") > 1 or "\\" in path or Path(path).exists()
 
 
 def _read_file(source: DataSource, path: Path, suffix: str, key: str) -> Table:
     if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
-        hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Mend the path."
-        raise DataError(f"{key}.path = {str(path)!r}: there is no such file. {hint}")
+        raise missing_file(path, key)
     lines = _read_parquet(path, key) if suffix == ".parquet" else _read_jsonl(path, key)
     rows = tuple(itertools.islice(with_bar(lines, f"reading {path.name}", total=source.limit), source.limit))
     name = path.name.removesuffix(suffix)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Table(source=name, id_prefix=name, rows=rows, origin={"sha256": digest})
+
+
+def missing_file(path: Path, key: str) -> DataError:
+    """The error of a data file that is not there; it names the file that may have been meant."""
+    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
+    hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Paths are relative to the working folder."
+    return DataError(f"{key}.path = {str(path)!r}: there is no such file. {hint}")
+
+
+def check_taker(source: DataSource, *, key: str) -> None:
+    """Refuse arguments where nothing takes them, and a generator's name with a letter amiss.
+
+    Raises:
+        DataError: ``source`` has ``args`` and names neither a generator nor a function.
+    """
+    if not source.args or is_generator(source.path) or is_function(source.path):
+        return
+    near = difflib.get_close_matches(source.path, GENERATORS, n=1)
+    if near:
+        raise DataError(
+            f"{key}.path = {source.path!r}: there is no such generator; there are {', '.join(GENERATORS)}. "
+            f"Did you mean '{near[0]}'?"
+        )
+    raise DataError(
+        f"{key}.args = {as_written(source.args)}: only a generator or a function takes arguments, and {source.path!r} "
+        f"is neither. Remove them, as in {key}.args={{}}"
+    )
 
 
 def _read_jsonl(path: Path, key: str) -> Iterator[Row]:
@@ -116,7 +144,10 @@ def _read_jsonl(path: Path, key: str) -> Iterator[Row]:
                 if line.strip():
                     yield _parse_line(line, f"{key}.path = {str(path)!r}, line {number}")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{key}.path = {str(path)!r}: cannot be read after line {number}: {error}") from None
+        raise DataError(
+            f"{key}.path = {str(path)!r}: cannot be read after line {number}: {_first_line(error)}. Mend the file, or "
+            "give another"
+        ) from None
 
 
 def _parse_line(line: str, where: str) -> Row:
@@ -124,8 +155,14 @@ def _parse_line(line: str, where: str) -> Row:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON ({error.msg} at column {error.colno}). Mend or remove the line") from None
+    except (ValueError, RecursionError) as error:  # of a number of thousands of digits, of brackets thousands deep
+        reason = "nested too deep" if isinstance(error, RecursionError) else "a number is too long"
+        raise DataError(f"{where}: no row of data ({reason}). Mend or remove the line") from None
     if not isinstance(row, dict):
-        raise DataError(f"{where}: a {type(row).__name__}, not an object. Each line must be an object of columns")
+        raise DataError(
+            f"{where}: {shortened(line.strip())} is no object of columns. Write one on each line, as in "
+            '{"question": "1 + 1?", "answer": "2"}'
+        )
     return row
 
 
@@ -137,7 +174,10 @@ def _read_parquet(path: Path, key: str) -> Iterator[Row]:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000):
             yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{key}.path = {str(path)!r}: not a readable Parquet file ({_first_line(error)})") from None
+        raise DataError(
+            f"{key}.path = {str(path)!r}: not a readable Parquet file ({_first_line(error)}). "
+            "Write it again, or give another"
+        ) from None
 
 
 def _read_saved(source: DataSource, path: Path, key: str) -> Table:

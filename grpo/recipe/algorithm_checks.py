@@ -1,5 +1,7 @@
 """Keys of the objective that do not go together: advantages, KL, ratios and corrections."""
 
+import math
+
 from grpo.errors import RecipeError
 from grpo.recipe.schema import Algorithm, Recipe
 from grpo.recipe.without_effect import check_effects
@@ -27,7 +29,9 @@ def _check_advantages(recipe: Recipe) -> None:
             f"must be below rollout.num_generations ({rollout.num_generations}): a whole group has but one best",
             f"Use {max(1, rollout.num_generations // 2)}, say.",
         )
-    rates = [right / rollout.num_generations for right in range(1, rollout.num_generations)]
+    least = math.ceil(rollout.min_pass_rate * rollout.num_generations)  # to a rounding, hence its neighbours
+    counts = [right for right in (1, least - 1, least, least + 1) if 0 < right < rollout.num_generations]
+    rates = [right / rollout.num_generations for right in counts]
     if not any(rollout.min_pass_rate <= rate <= rollout.max_pass_rate for rate in rates):
         raise RecipeError(
             "rollout.min_pass_rate",

@@ -1,9 +1,12 @@
 """What no single key shows to be wrong: keys that contradict each other, or ask for what is not there yet."""
 
 import difflib
+import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from grpo.errors import RecipeError
 from grpo.metrics import UnknownMetricError, check_name
@@ -65,13 +68,12 @@ def _check_batch(recipe: Recipe) -> None:
             "Use 8, say.",
         )
     if recipe.answers_per_step % num_minibatches:
-        divisors = [n for n in range(1, recipe.answers_per_step + 1) if recipe.answers_per_step % n == 0]
         raise RecipeError(
             "algorithm.num_minibatches",
             num_minibatches,
             f"must divide the {recipe.answers_per_step} answers of a step "
             f"({rollout.problems_per_step} problems x {rollout.num_generations} answers)",
-            f"Use {min(divisors, key=lambda n: abs(n - num_minibatches))}, say.",
+            f"Use {_nearest_divisor(recipe.answers_per_step, num_minibatches)}, say.",
         )
     longest = rollout.max_prompt_length + rollout.max_completion_length
     if learner.row_tokens < longest:
@@ -83,8 +85,28 @@ def _check_batch(recipe: Recipe) -> None:
         )
 
 
+def _nearest_divisor(whole: int, wanted: int) -> int:
+    """Within a thousand of ``wanted`` the nearest; else one that both have."""
+    near = range(max(1, wanted - 1000), min(whole, wanted + 1000) + 1)
+    divisors = [number for number in near if whole % number == 0]
+    return min(divisors, key=lambda number: abs(number - wanted), default=math.gcd(whole, wanted))
+
+
+def _check_addresses(servers: Sequence[str]) -> None:
+    for index, address in enumerate(servers):
+        try:
+            place = urlsplit(address)
+            usable = place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0
+        except ValueError:  # of a port that is no number, or brackets that do not close
+            usable = False
+        if not usable:
+            allowed = "must be the address of a server, with its scheme and port"
+            raise RecipeError(f"rollout.servers.{index}", address, allowed, "Write http://127.0.0.1:8000, say.")
+
+
 def _check_processes(recipe: Recipe) -> None:
     rollout, parallel = recipe.rollout, recipe.parallel
+    _check_addresses(rollout.servers)
     if rollout.engine == "transformers" and rollout.num_engines:
         raise RecipeError(
             "rollout.num_engines",

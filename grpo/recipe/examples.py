@@ -44,6 +44,10 @@ EXAMPLES = {
     "algorithm.off_policy_mask_threshold": "0.5",
     "learner.learning_rate": "1e-6",
     "checkpoint.metric_for_best_model": "pass@1",
+    # whose default is empty, and shows nothing
+    "log.report_to": "[wandb]",
+    "rollout.servers": "['http://127.0.0.1:8000']",
+    "rollout.stop": "['</answer>']",
 }
 
 
@@ -62,9 +66,9 @@ def what_to_write(loc: Loc) -> str:
     if below:
         return f"Set its keys, as in {below[0].replace('.N.', '.0.')}={_example(below[0])}."
     known, default = _default_of(loc)
-    if known and default is not None:
-        return f"The default is {json.dumps(default)}."
     example = EXAMPLES.get(key)
+    if known and default is not None and not (example and default == []):
+        return f"The default is {json.dumps(default)}."
     use = f"use {example}, say." if example else "mend it."
     return f"Leave it out, or {use}" if known else use[0].upper() + use[1:]
 

@@ -1,19 +1,21 @@
 """A recipe from a YAML file and dotted overrides; every mistake names its key or its line."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from grpo.errors import RecipeError, UserError
+from grpo.errors import RecipeError, UserError, as_written
 from grpo.recipe.checks import check_together
 from grpo.recipe.examples import what_to_write
 from grpo.recipe.keys import RENAMED, may_be_list, nearest_key, section_of
 from grpo.recipe.presets import as_section, lay_under
 from grpo.recipe.schema import ONE_OR_MANY, Recipe
+from grpo.recipe.values import refuse_odd_values
 from grpo.recipe.without_effect import without_idle_keys
-from grpo.recipe.yaml_text import parse_yaml
+from grpo.recipe.yaml_text import NotYamlError, parse_yaml
 
 SHIPPED = Path(__file__).parents[2] / "recipes"
 
@@ -42,8 +44,8 @@ def parse_recipe(text: str, overrides: Overrides = (), *, source: str = "recipe"
     """
     tree = parse_yaml(text, source)
     if not isinstance(tree, dict):
-        found = "is empty" if tree is None else f"holds a {type(tree).__name__}"
-        raise UserError(f"{source} {found}: a recipe is a mapping of keys, opened by `model: ...`")
+        found = "is empty" if tree is None else "holds a list" if isinstance(tree, list) else "holds one value"
+        raise UserError(f"{source} {found}: a recipe is a mapping of keys. Open it with `model: ...`")
     return _build(tree, overrides)
 
 
@@ -62,6 +64,7 @@ def _build(tree: dict[Any, Any], overrides: Overrides) -> Recipe:
     for key, value in sorted(values, key=_depth):
         _apply_override(tree, key, value)
         tree["algorithm"] = as_section(tree["algorithm"])
+    refuse_odd_values(tree)
     lay_under(tree)
     _refuse_unknown_keys(tree, Recipe, ())
     try:
@@ -84,13 +87,17 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         shipped = ", ".join(f"recipes/{file.name}" for file in sorted(SHIPPED.glob("*.yaml")))
-        raise UserError(f"no recipe at {path}. Shipped recipes: {shipped or 'none found'}") from None
+        near = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.y*ml")], n=1)
+        hint = f"Did you mean {path.parent / near[0]}?" if near else f"Shipped recipes: {shipped or 'none found'}"
+        raise UserError(f"no recipe at {path}. {hint}") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder. Name a recipe file in it.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}). Name a YAML file.") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}. Name a recipe that you may read.") from None
+    except ValueError:  # of a path that holds a null character
+        raise UserError(f"{str(path)!r} is no path of a file. Name a recipe file.") from None
 
 
 def _values(overrides: Overrides) -> list[tuple[str, Any]]:
@@ -112,14 +119,15 @@ def _plain(value: object) -> object:
 
 def _parsed(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
-    if not equals:
-        raise RecipeError(override, "", "is no override", "Write key.path=value, as in learner.learning_rate=1e-4.")
+    if not equals or not key.strip():
+        raise UserError(
+            f"'{override}' is no override of a recipe's key. Write key.path=value, as in learner.learning_rate=1e-4."
+        )
     try:
-        return key, parse_yaml(text, f"override {key}")
-    except RecipeError:
-        raise
-    except UserError as error:
-        raise RecipeError(key, text, f"is no YAML value ({error})", "Quote it.") from error
+        return key, parse_yaml(text, "the command")
+    except NotYamlError as error:
+        fix = f"Close every bracket and quote, and put the whole in quotes for the shell: '{key}=...'."
+        raise RecipeError(key, text, f"is no YAML value: {error.problem}", fix) from error
 
 
 def _apply_override(tree: dict[Any, Any], key: str, value: Any) -> None:
@@ -142,19 +150,22 @@ def _step_into(node: Any, part: str, path: str, key: str, value: object) -> Any:
             node[part] = {}
         child = node[part]
     if not isinstance(child, dict | list):
-        raise _unknown_key(key, value)
+        if nearest_key(key):
+            raise _unknown_key(key, value)
+        allowed = f"'{path}' is one value, {as_written(child)}, and has no keys below it"
+        raise RecipeError(key, value, allowed, f"Write {path}=... for the value itself.")
     return child
 
 
 def _list_index(items: list[Any], part: str, path: str, key: str, value: object) -> int:
-    if not part.isdecimal() or int(part) >= len(items):
-        raise RecipeError(
-            key,
-            value,
-            f"'{path}' is a list of {len(items)}, so '{part}' must be a whole number from 0 to {len(items) - 1}",
-            f"Write {path}.0, say, or give the whole list.",
-        )
-    return int(part)
+    if part in map(str, range(len(items))):
+        return int(part)
+    places = f"0 to {len(items) - 1}" if len(items) > 1 else "0 alone"
+    allowed = f"'{path}' is a list of {len(items)}, so '{part}' must be a place in it, {places}"
+    fix = f"Write {path}.0, say, or give the whole list."
+    if not items:
+        allowed, fix = f"'{path}' is an empty list and has no place '{part}'", "Give the whole list."
+    raise RecipeError(key, value, allowed, fix)
 
 
 def _refuse_unknown_keys(node: Any, model: type[BaseModel], loc: Loc) -> None:
@@ -205,12 +216,13 @@ def _allowed(kind: str, context: Mapping[str, Any]) -> str:
         "less_than_equal": ("le", "must be at most"),
         "less_than": ("lt", "must be below"),
         "literal_error": ("expected", "must be one of"),
-        "too_short": ("min_length", "is too short a list: items needed, at least"),
+        "too_short": ("min_length", "must be a list of at least"),
     }
     kinds = {
         "int_type": "must be a whole number",
         "int_from_float": "must be a whole number",
         "float_type": "must be a number",
+        "finite_number": "must be a finite number",
         "string_type": "must be a text",
         "string_pattern_mismatch": "must be of the form HH:MM:SS or D-HH:MM:SS",
         "bool_type": "must be true or false",

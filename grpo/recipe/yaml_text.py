@@ -12,6 +12,8 @@ import yaml
 from grpo.errors import RecipeError, UserError
 from grpo.recipe.schema import Recipe
 
+LONGEST_NUMBER = 1000  # digits; Python itself refuses 4,301
+
 
 def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe, every default written out; ``parse_recipe`` reads it back to an equal recipe."""
@@ -27,29 +29,83 @@ def parse_yaml(text: str, source: str) -> Any:
         RecipeError: a key is given twice.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        return _load(text, source)
     except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{source}{line}: not valid YAML: {error.problem}. Mend that line.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from error
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise NotYamlError(source, line, *_reason_of(error)) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise NotYamlError(source, line, f"the character U+{code:04X} has no place in it", "Remove it.") from error
+    except RecursionError:
+        raise NotYamlError(source, None, "its values are nested too deep", "Mend the brackets.") from None
+
+
+class NotYamlError(UserError):
+    """A text is no YAML.
+
+    ``problem`` says why; ``line`` counts from 1, None where it is no single line's fault.
+    """
+
+    def __init__(self, source: str, line: int | None, problem: str, fix: str) -> None:
+        place = source if line is None else f"{source}, line {line}"
+        super().__init__(f"{place}: not valid YAML: {problem}. {fix}")
+        self.problem = problem
+
+
+def _load(text: str, source: str) -> Any:
+    loader = _Loader(text)
+    loader.name = source
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _reason_of(error: yaml.MarkedYAMLError) -> tuple[str, str]:
+    """What is wrong, in PyYAML's words but for the commonest, and what to do."""
+    problem = str(error.problem)
+    if r"'\t'" in problem:
+        return "a tab stands where a value or the indentation begins", "Indent with spaces."
+    if problem == "but found another document":
+        return "a second document begins here", "Keep one: remove the line `---` and what follows."
+    if "constructor for the tag" in problem:
+        return f"the tag {problem.rpartition('tag ')[2]} stands for no value that a recipe holds", "Remove the tag."
+    opened = error.context_mark.line + 1 if error.context_mark else 0
+    if "<stream end>" in problem and opened:
+        problem += f", {error.context} that line {opened} opens"
+    return problem, "Mend that line."
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's scalars and no repeated keys."""
+    """SafeLoader with YAML 1.2's scalars, no repeated keys, and no aliases.
+
+    An alias can name what holds it, or stand for itself a billion times over.
+    """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # none of YAML 1.1's
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            problem = f"the alias *{event.anchor} stands for another value, and a recipe has none"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         first_line: dict[str, int] = {}
         for key_node, value_node in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
+            key, line = _text_of(key_node), key_node.start_mark.line + 1
             if key in first_line:
-                raise RecipeError(
-                    key, value_node.value, f"is given twice, on lines {first_line[key]} and {line}", "Keep one."
-                )
+                lines = f"lines {first_line[key]} and {line}" if first_line[key] != line else f"line {line}"
+                value = self.construct_object(value_node, deep=True)
+                raise RecipeError(key, value, f"is given twice in {self.name}, on {lines}", "Keep one.")
             first_line[key] = line
         return super().construct_mapping(node, deep=deep)
+
+
+def _text_of(node: yaml.Node) -> str:
+    return node.value if isinstance(node, yaml.ScalarNode) else f"({node.start_mark.index})"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -57,6 +113,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _decimal(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > LONGEST_NUMBER:
+        problem = f"a whole number of more than {LONGEST_NUMBER} digits"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
     return int(node.value)
 
 

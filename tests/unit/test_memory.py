@@ -119,7 +119,7 @@ def test_a_hub_id_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_config_of_something_else_is_no_model(tmp_path: Path) -> None:
     write_config(tmp_path, model_type="resnet", depths=[3, 4])
-    with pytest.raises(ModelError, match=r"hidden_size = None|num_attention_heads = None"):
+    with pytest.raises(ModelError, match=r"hidden_size = null|num_attention_heads = null"):
         read_shape(str(tmp_path))
 
 
