@@ -8,13 +8,14 @@ import importlib.metadata
 import json
 import random
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from grpo import import_command, runs_command
+from grpo import import_command, launch_command, reward_command, runs_command, sandbox_command
 from grpo.command import (
     INTERRUPTED,
     AsJson,
@@ -58,12 +59,9 @@ def options(
 
 app.add_typer(runs_command.app, name="runs")
 app.add_typer(import_command.app, name="import")
-reward_app = typer.Typer(help="Reward functions.", no_args_is_help=True)
-app.add_typer(reward_app, name="reward")
-launch_app = typer.Typer(help="Job scripts that start a run on several nodes.", no_args_is_help=True)
-app.add_typer(launch_app, name="launch")
-sandbox_app = typer.Typer(help="The sandbox for programs that a model wrote.", no_args_is_help=True)
-app.add_typer(sandbox_app, name="sandbox")
+app.add_typer(reward_command.app, name="reward")
+app.add_typer(launch_command.app, name="launch")
+app.add_typer(sandbox_command.app, name="sandbox")
 
 checkpoint_app = typer.Typer(help="Checkpoints.", no_args_is_help=True)
 app.add_typer(checkpoint_app, name="checkpoint")
@@ -99,6 +97,8 @@ def train(
     again = shlex.join(["grpo", "train", str(recipe), *changes, "--resume"])
     with reported(debug=debug, interrupted=f"Where a checkpoint was saved, this goes on from it: {again}"):
         resolved = load_recipe(recipe, changes)
+        if sys.stderr.isatty() and not quiet:
+            typer.echo("loading torch and transformers ...", err=True)  # takes seconds, before anything can be shown
         from grpo.launch import train as launch
 
         launch(resolved, resume=resume, allow_change=allow_change, quiet=quiet)
@@ -282,98 +282,6 @@ def data(
         typer.echo(json.dumps(report.to_json()) if as_json else report.text())
         if report.refusals:
             raise typer.Exit(2)
-
-
-@launch_app.command("slurm")
-def launch_slurm(
-    recipe: RecipeArgument,
-    overrides: Overrides = None,
-    nodes: Annotated[int, typer.Option("--nodes", help="Each runs as many learner processes.")] = 1,
-    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", help="The job books them all.")] = 8,
-    time: Annotated[str, typer.Option("--time", help="The job's limit: HH:MM:SS or D-HH:MM:SS.")] = "24:00:00",
-    save_s: Annotated[int, typer.Option("--save-s", help="Seconds before it at which the run saves.")] = 600,
-    partition: Annotated[
-        str | None, typer.Option("--partition", help="Of the cluster; absent: the cluster's own choice.")
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Print a job script for sbatch that trains a recipe on several nodes, and resumes when it is started again.
-
-    Submit it with the environment active that grpo is installed in. GPUs that would stay idle are named on stderr.
-
-    Example: grpo launch slurm recipes/r1_zero.yaml --nodes 2 > job.sh
-    """
-    with reported(debug=debug, interrupted="No script was made."):
-        from grpo.slurm import idle_note, job_script
-
-        changes = list(overrides or [])
-        resolved = load_recipe(recipe, changes)
-        typer.echo(
-            job_script(
-                recipe,
-                changes,
-                resolved,
-                nodes=nodes,
-                gpus_per_node=gpus_per_node,
-                time=time,
-                save_s=save_s,
-                partition=partition,
-            )
-        )
-        note = idle_note(resolved, nodes=nodes, gpus_per_node=gpus_per_node)
-        if note is not None:
-            typer.echo(note, err=True)
-
-
-@reward_app.command("test")
-def reward_test(
-    function: Annotated[
-        str, typer.Argument(help="FILE.py:FUNCTION, package.module:FUNCTION, or a name such as number")
-    ],
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its arguments.")] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="A .jsonl file with question and answer, or a run's transcripts.jsonl."),
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Try a reward function: verdicts on samples, time, memory, and texts that a policy may come to write.
-
-    Example: grpo reward test my_rewards.py:brevity --data problems.jsonl
-    """
-    with reported(debug=debug, interrupted="Nothing was kept of this trial."):
-        from grpo.reward_trial import report_trial
-
-        typer.echo(report_trial(function, arguments or [], data, waiting=functools.partial(typer.echo, err=True)))
-
-
-@sandbox_app.command("serve")
-def sandbox_serve(
-    host: Annotated[str, typer.Option("--host", help="Other than loopback needs GRPO_SANDBOX_TOKEN.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8080,
-    num_workers: Annotated[int, typer.Option("--num-workers", help="Programs at a time.")] = 2,
-    max_queue: Annotated[int, typer.Option("--max-queue", help="Programs that may wait; beyond, 503.")] = 256,
-    debug: Debug = False,
-) -> None:
-    """Run programs for others over HTTP: SandboxFusion's contract, for Python.
-
-    Example: grpo sandbox serve --port 8080 --num-workers 4
-    """
-    with reported(debug=debug, interrupted="Served to the end."):
-        from grpo.errors import UserError
-        from rewards.sandbox import SandboxUnavailableError
-        from rewards.sandbox_server import serve
-
-        try:
-            serve(
-                host,
-                port,
-                num_workers=num_workers,
-                max_queue=max_queue,
-                on_ready=lambda server: typer.echo(f"taking programs at {server.url}"),
-            )
-        except (ValueError, OSError, SandboxUnavailableError) as error:
-            raise UserError(f"the sandbox cannot be served at {host}:{port}: {error}") from error
 
 
 @app.command()

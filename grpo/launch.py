@@ -8,7 +8,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import transformers
@@ -21,24 +20,20 @@ from grpo.assembly import (
     is_exact,
     learner_of,
     origin_of,
-    window_of,
 )
 from grpo.buffer import Buffer
 from grpo.check import check_window
 from grpo.checkpoint import newest_complete
 from grpo.checkpoint_store import CheckpointStore, Retention
 from grpo.console import Console
-from grpo.data import Dataset, load_data
-from grpo.datatypes import Prompt
-from grpo.engine.fleet import EngineFleet
-from grpo.engine.protocol import Engine, Sampling
-from grpo.engine.server_engine import ServerEngine
-from grpo.engine.tool_engine import ToolEngine
+from grpo.data import Dataset
+from grpo.engine.protocol import Engine
 from grpo.errors import UserError
-from grpo.evaluation import Evaluation, evaluate
+from grpo.evaluation import Evaluation
 from grpo.learner import Learner
 from grpo.learner.mesh import ALONE, Mesh
 from grpo.learner.team import Membership, follow, join
+from grpo.material import Material, material_of
 from grpo.metrics import Metrics
 from grpo.model_shape import read_shape
 from grpo.models import resolve_model
@@ -47,13 +42,11 @@ from grpo.prompts import Prompts
 from grpo.recipe import Recipe, check_resumable, parse_recipe, to_yaml
 from grpo.rollout import Rollout
 from grpo.run_folder import RECIPE, RunFolder, nearest_run
-from grpo.scoring import Scorer
 from grpo.sinks import JsonlSink, trackers
 from grpo.surroundings import data_record, surroundings
 from grpo.trainer import Trainer
 from grpo.weights import Publisher
 
-NUM_PROBES, PROBE_TOKENS = 6, 64
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last: a job script's, which no launcher acts upon
 
 transformers.utils.logging.disable_progress_bar()  # loading and saving are told in the run's own words
@@ -101,11 +94,8 @@ def run_of(
     """A run's trainer, ready for its next step, with all that it needs; taken down at the end."""
     started_at = time.monotonic()
     with contextlib.ExitStack() as stack:
-        prompts = Prompts.of(recipe)
-        scorer = scorer_of(recipe, prompts)
-        stack.callback(scorer.close)
-        dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
-        _check_prompts(dataset, prompts)
+        material = stack.enter_context(material_of(recipe))
+        material.check_prompts()
         folder = stack.enter_context(_run_folder(recipe, resume))
         checkpoints = CheckpointStore(folder.checkpoints, retention=_retention(recipe))
         checkpoint = checkpoints.latest() if resume else None
@@ -114,7 +104,6 @@ def run_of(
             before = parse_recipe((folder.path / RECIPE).read_text(encoding="utf-8"))
             changes = check_resumable(before, recipe, allow_change=allow_change)
         folder.write_recipe(to_yaml(recipe))
-        parts = _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer)
         console = Console(recipe.max_steps, first_step=_step_of(checkpoint), quiet=quiet)
         stack.callback(console.close)
         with console.busy("loading the model"):
@@ -122,21 +111,21 @@ def run_of(
         source, module = origin_of(recipe, checkpoint).path, learner.policy.model
         with console.busy("starting the engine"):
             engine = stack.enter_context(
-                engine_of(recipe, prompts, source, module, logs=folder.logs, report=console.say)
+                engine_of(recipe, material.prompts, source, module, logs=folder.logs, report=console.say)
             )
         if resume and checkpoint is None:
             console.say(_without_checkpoint(folder))
-        _say_start(console, recipe, dataset, checkpoints, checkpoint)
+        _say_start(console, recipe, material.dataset, checkpoints, checkpoint)
         for change in changes:
             console.say(f"allowed: {change}")
-        trainer = parts.trainer(learner, engine, folder, checkpoints, checkpoint, console)
+        trainer = _trainer(material, learner, engine, folder, checkpoints, checkpoint, console)
         stack.callback(trainer.metrics.close)
         if checkpoint is not None:
             trainer.restore(checkpoint, allow_change=allow_change)
         elif resume:
             folder.truncate({})
         trainer.started_at = started_at
-        folder.write_data(data_record(dataset, recipe.seed, trainer.surroundings))
+        folder.write_data(data_record(material.dataset, recipe.seed, trainer.surroundings))
         with checkpoints:
             yield trainer
 
@@ -149,13 +138,8 @@ def evaluate_model(target: str, recipe: Recipe) -> Evaluation:
     """
     check_devices(recipe)
     recipe = over_model(recipe, target)
-    with contextlib.ExitStack() as stack:
-        prompts = Prompts.of(recipe)
-        scorer = scorer_of(recipe, prompts)
-        stack.callback(scorer.close)
-        dataset = load_data(recipe.data, seed=recipe.seed, check_reference=scorer.check_reference)
-        engine = stack.enter_context(engine_alone(recipe, prompts))
-        return _Parts(recipe=recipe, dataset=dataset, prompts=prompts, scorer=scorer).evaluate(engine)
+    with material_of(recipe) as material, engine_alone(recipe, material.prompts) as engine:
+        return material.evaluate(engine)
 
 
 def over_model(recipe: Recipe, target: str) -> Recipe:
@@ -195,117 +179,48 @@ def show_evaluation(evaluation: Evaluation, target: str) -> None:
     Console(0).summary(None, evaluation, Path(target))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """What does not depend on the weights."""
-
-    recipe: Recipe
-    dataset: Dataset
-    prompts: Prompts
-    scorer: Scorer
-
-    def trainer(
-        self,
-        learner: Learner,
-        engine: Engine,
-        folder: RunFolder,
-        checkpoints: CheckpointStore,
-        checkpoint: Path | None,
-        console: Console,
-    ) -> Trainer:
-        recipe = self.recipe
-        if recipe.rollout.servers:  # they may hold an earlier run's weights, and then answer nobody
-            engine.load(learner.named_tensors(), 0)
-        next_step = _step_of(checkpoint) + 1 if checkpoint else 0
-        reported = trackers(recipe, folder.path, next_step=next_step, report=console.say)
-        return Trainer(
-            recipe=recipe,
-            rollout=Rollout(
-                engine=engine,
-                prompt_at=self.prompt_at,
-                score_all=self.scorer.score_all,
-                sampling=self.sampling(),
-                num_generations=recipe.rollout.num_generations,
-                seed=recipe.seed,
-            ),
-            buffer=Buffer(
-                groups_per_step=recipe.rollout.problems_per_step,
-                max_staleness=recipe.rollout.max_staleness,
-                max_refill_groups=recipe.rollout.max_refill_groups,
-                max_steps=recipe.max_steps,
-            ),
-            learner=learner,
-            publisher=Publisher(learner, engine, self.probes(), exact=is_exact(recipe)),
-            evaluate=lambda: self.evaluate(engine),
-            source=self.dataset.held_out[0].source,
-            take_side_metrics=lambda: self.take_side_metrics(engine),
-            save_model=lambda path: self.save_model(learner, path),
-            folder=folder,
-            checkpoints=checkpoints,
-            metrics=Metrics([JsonlSink(folder.metrics), console, *reported]),
-            console=console,
-            surroundings=surroundings(self.dataset) | self.prompts.fingerprint(),
-        )
-
-    def save_model(self, learner: Learner, path: Path) -> None:
-        """Weights and tokenizer, as transformers and ``vllm serve`` load them."""
-        learner.save(path)
-        self.prompts.save(path)
-
-    def prompt_at(self, ordinal: int) -> Prompt:
-        problem, attempt = self.dataset.train.problem(ordinal)
-        return self.prompts.encode(problem, ordinal=ordinal, attempt=attempt)
-
-    def held_out_prompts(self) -> list[Prompt]:
-        return [
-            self.prompts.encode(problem, ordinal=place, attempt=0)
-            for place, problem in enumerate(self.dataset.held_out)
-        ]
-
-    def sampling(self) -> Sampling:
-        rollout = self.recipe.rollout
-        return Sampling(
-            max_tokens=rollout.max_completion_length,
-            temperature=rollout.temperature,
-            top_p=rollout.top_p,
-            top_k=rollout.top_k,
-            stop_token_ids=self.prompts.end_token_ids,
-            stop=tuple(rollout.stop),
-        )
-
-    def evaluate(self, engine: Engine) -> Evaluation:
-        settings = self.recipe.evaluation
-        evaluation = evaluate(
-            engine,
-            self.held_out_prompts(),
-            score_all=self.scorer.score_all,
-            accuracy=self.scorer.accuracy,
-            sampling=Sampling(
-                max_tokens=self.recipe.rollout.max_completion_length,
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                stop_token_ids=self.prompts.end_token_ids,
-                stop=tuple(self.recipe.rollout.stop),
-            ),
-            num_samples=settings.num_samples,
-            seed=self.recipe.seed,
-        )
-        self.take_side_metrics(engine)  # a step's figures are of its own verdicts and calls
-        return evaluation
-
-    def take_side_metrics(self, engine: Engine) -> dict[str, float]:
-        """What verdicts and tools took since the last call."""
-        metrics = self.scorer.take_stats().metrics()
-        if isinstance(engine, ToolEngine | EngineFleet | ServerEngine):
-            metrics |= engine.take_metrics()
-        return metrics
-
-    def probes(self) -> list[list[int]]:
-        """Texts that both sides score to prove a publish: the first held-out prompts, end to end."""
-        token_ids = [token for prompt in self.held_out_prompts() for token in prompt.token_ids]
-        length = min(PROBE_TOKENS, window_of(self.recipe) - 1)
-        starts = range(0, NUM_PROBES * length, length)
-        return [token_ids[start : start + length] for start in starts if len(token_ids) > start + 1]
+def _trainer(
+    material: Material,
+    learner: Learner,
+    engine: Engine,
+    folder: RunFolder,
+    checkpoints: CheckpointStore,
+    checkpoint: Path | None,
+    console: Console,
+) -> Trainer:
+    recipe = material.recipe
+    if recipe.rollout.servers:  # they may hold an earlier run's weights, and then answer nobody
+        engine.load(learner.named_tensors(), 0)
+    next_step = _step_of(checkpoint) + 1 if checkpoint else 0
+    reported = trackers(recipe, folder.path, next_step=next_step, report=console.say)
+    return Trainer(
+        recipe=recipe,
+        rollout=Rollout(
+            engine=engine,
+            prompt_at=material.prompt_at,
+            score_all=material.scorer.score_all,
+            sampling=material.sampling(),
+            num_generations=recipe.rollout.num_generations,
+            seed=recipe.seed,
+        ),
+        buffer=Buffer(
+            groups_per_step=recipe.rollout.problems_per_step,
+            max_staleness=recipe.rollout.max_staleness,
+            max_refill_groups=recipe.rollout.max_refill_groups,
+            max_steps=recipe.max_steps,
+        ),
+        learner=learner,
+        publisher=Publisher(learner, engine, material.probes(), exact=is_exact(recipe)),
+        evaluate=lambda: material.evaluate(engine),
+        source=material.dataset.held_out[0].source,
+        take_side_metrics=lambda: material.take_side_metrics(engine),
+        save_model=lambda path: material.save_model(learner, path),
+        folder=folder,
+        checkpoints=checkpoints,
+        metrics=Metrics([JsonlSink(folder.metrics), console, *reported]),
+        console=console,
+        surroundings=surroundings(material.dataset) | material.prompts.fingerprint(),
+    )
 
 
 @contextlib.contextmanager
@@ -345,31 +260,10 @@ def _first_interrupt_stops(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check_prompts(dataset: Dataset, prompts: Prompts) -> None:
-    """Encode every problem that can be listed once, so that one that is too long is found now, not at its step.
-
-    Raises:
-        DataError: a prompt is longer than rollout.max_prompt_length.
-    """
-    for place, problem in enumerate(dataset.held_out):
-        prompts.encode(problem, ordinal=place, attempt=0)
-    for place, problem in enumerate(dataset.train.listed):
-        prompts.encode(problem, ordinal=place, attempt=0)
-
-
 def _retention(recipe: Recipe) -> Retention:
     kept = recipe.checkpoint
     best = max if kept.greater_is_better else min
     return Retention(keep=kept.keep, every=kept.keep_every, best=best if kept.metric_for_best_model else None)
-
-
-def scorer_of(recipe: Recipe, prompts: Prompts) -> Scorer:
-    """The recipe's reward functions; the caller closes it."""
-
-    def prompt_text(prompt: Prompt) -> str:
-        return prompts.decode(prompt.token_ids)
-
-    return Scorer(recipe.rewards, recipe.scoring, seed=recipe.seed, prompt_text=prompt_text)
 
 
 def _step_of(checkpoint: Path | None) -> int:

@@ -16,7 +16,8 @@ from grpo.data import load_data
 from grpo.datatypes import Completion, Problem, Prompt, ScoredCompletion
 from grpo.engine.protocol import Request, Sampling
 from grpo.errors import DataError, UserError
-from grpo.launch import engine_alone, over_model, scorer_of
+from grpo.launch import engine_alone, over_model
+from grpo.material import scorer_of
 from grpo.model_shape import read_shape
 from grpo.prompts import Prompts
 from grpo.recipe import Recipe

@@ -28,7 +28,7 @@ CALLS = {
     "metrics": "grpo.metrics:Metrics.log",
     "chain": "grpo.chain:Chain.append",
     "checkpoint": "grpo.trainer:Trainer.save",
-    "model files": "grpo.launch:_Parts.save_model",
+    "model files": "grpo.material:Material.save_model",
     "trainer state": "grpo.trainer:save_state",
     "manifest": "grpo.checkpoint_store:write_manifest",
     "flush": "grpo.checkpoint_store:_flush_tree",

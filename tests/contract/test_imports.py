@@ -99,7 +99,8 @@ ALLOWED: dict[str, set[str]] = {
         "data",
     }
     | {"scoring", "models", "rewards", "model_shape", "check", "run_folder", "run_state", "console", "assembly"}
-    | {"parallel_sizes", "surroundings", "sinks"},
+    | {"material", "parallel_sizes", "surroundings", "sinks"},
+    "material": COMMON | {"assembly", "data", "engine", "evaluation", "learner", "prompts", "scoring"},
     "assembly": COMMON | {"learner", "engine", "crew", "models", "precision", "prompts", "python_tool", "rewards"},
     "crew": COMMON | {"learner", "processes"},
     "check": COMMON
@@ -115,13 +116,29 @@ ALLOWED: dict[str, set[str]] = {
     "run": COMMON | {"checkpoint", "run_folder", "sparkline", "sample"},
     "runs": COMMON | {"run", "run_folder", "sparkline"},
     "sample": COMMON
-    | {"launch", "assembly", "engine", "prompts", "data", "scoring", "check", "console", "model_shape", "rewards"},
+    | {
+        "launch",
+        "material",
+        "assembly",
+        "engine",
+        "prompts",
+        "data",
+        "scoring",
+        "check",
+        "console",
+        "model_shape",
+        "rewards",
+    },
     "api": COMMON | {"launch", "run", "evaluation"},
     "command": COMMON,
     "runs_command": {"command", "runs", "sparkline"},
+    "launch_command": COMMON | {"command", "slurm"},
+    "reward_command": {"command", "reward_trial"},
+    "sandbox_command": COMMON | {"command", "rewards"},
     "cli": COMMON
     | {"launch", "replay", "checkpoint", "check", "plan", "slurm", "reward_trial", "doctor", "rewards"}
-    | {"command", "data_report", "import_command", "run", "runs_command", "sample"},
+    | {"command", "data_report", "import_command", "launch_command", "reward_command", "run", "runs_command", "sample"}
+    | {"sandbox_command"},
     "__main__": {"cli"},
     # of its own
     "rewards": set(),
