@@ -1,6 +1,7 @@
-"""What became of a peer's configuration, key by key: for people, and as an object for programs."""
+"""What became of a peer's configuration, key by key: for people, in 80 columns, and as an object for programs."""
 
 import json
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,21 +16,25 @@ HEADINGS: dict[Kind, str] = {
     "unknown": "not known",
     "added": "added, because a recipe needs it; look it over",
 }
-SHORTEST = 60  # characters of a value that are shown
+SHORTEST = 60  # characters of a value that are shown, where the line has room
+WIDTH = 80
+INDENT = len("    -> ")
+MARK = 8
+UNBROKEN = "\N{NO-BREAK SPACE}"  # within a key and its value
 
 
 def report_lines(done: Translation) -> Iterator[str]:
-    """A paragraph for each kind of end that a key may come to."""
+    """A paragraph for each kind of end that a key may come to; keys that came to the same one stand together."""
     for kind, heading in HEADINGS.items():
         entries = [entry for entry in done.entries if entry.kind == kind]
         if not entries:
             continue
-        yield f"{heading.format(title=done.peer.title)} ({len(entries)}):"
-        if kind == "default":
-            yield "  " + ", ".join(_given(entry) for entry in entries)
-        else:
-            yield from (f"  {_line(entry)}" for entry in entries)
-    yield f"`grpo check` takes the recipe{' once this is mended: ' + done.refusal if done.refusal else ''}"
+        yield f"{heading.format(title=done.peer.title)} ({len({entry.key or entry.ours for entry in entries})}):"
+        for together in _by_end(entries):
+            yield from _lines(together)
+        yield ""
+    verdict = f" once this is mended: {done.refusal}" if done.refusal else ""
+    yield from _wrapped(f"`grpo check` takes the recipe{verdict}", indent="")
 
 
 def to_json(done: Translation) -> dict[str, Any]:
@@ -41,17 +46,56 @@ def to_json(done: Translation) -> dict[str, Any]:
     return {"peer": done.peer.name, "recipe": done.text, "keys": keys, "refusal": done.refusal}
 
 
-def _line(entry: Entry) -> str:
-    if entry.kind == "added":
-        return f"{entry.ours} = {_shown(entry.our_value)}: {entry.sentence}"
-    here = f" -> {entry.ours} = {_shown(entry.our_value)}" if entry.kind in ("translated", "implied") else ""
-    return f"{_given(entry)}{here}{': ' + entry.sentence if entry.sentence else ''}"
+def _by_end(entries: list[Entry]) -> list[list[Entry]]:
+    """Entries with the same key of ours, value and sentence: of what is left out, those with the same sentence."""
+    ends: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in entries:
+        left_out = entry.kind not in ("translated", "implied", "added")
+        sentence = "" if entry.kind == "default" else entry.sentence
+        end = ("", "", sentence) if left_out else (entry.ours or "", json.dumps(entry.our_value, default=str), sentence)
+        ends.setdefault(end, []).append(entry)
+    return list(ends.values())
 
 
-def _given(entry: Entry) -> str:
-    return f"{entry.key} = {_shown(entry.value)}"
+def _lines(entries: list[Entry]) -> Iterator[str]:
+    """Their keys, what they are here, and why, each a step further in."""
+    first = entries[0]
+    if first.kind == "added":
+        yield f"  {_pair(first.ours or '', first.our_value)}"
+    else:
+        given = dict.fromkeys(_pair(entry.key, entry.value) for entry in entries)
+        yield from _wrapped(", ".join(item.replace(" ", UNBROKEN) for item in given), indent="  ")
+    if first.kind in ("translated", "implied"):
+        yield from (f"    -> {line}" for line in _ours(first))
+    if first.kind != "default":
+        yield from _wrapped(first.sentence, indent="       ")
 
 
-def _shown(value: Any) -> str:
+def _ours(entry: Entry) -> Iterator[str]:
+    """What a key sets: its own of several, where it has one; below a section, all of them."""
+    value, ours = entry.our_value, entry.ours or ""
+    if isinstance(value, dict) and ours in value:
+        value = value[ours]
+    elif isinstance(value, dict) and any(key.startswith(f"{ours}.") for key in value):
+        yield from (_pair(key, each) for key, each in value.items())
+        return
+    yield _pair(ours, value)
+
+
+def _wrapped(text: str, *, indent: str) -> list[str]:
+    lines = textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(UNBROKEN, " ") for line in lines]
+
+
+def _pair(key: str, value: Any) -> str:
+    """A key and its value, cut where the line ends; a few characters of it are shown even so."""
     text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= SHORTEST else f"{text[:SHORTEST]}..."
+    room = max(MARK, min(SHORTEST, WIDTH - INDENT - len(f"{key} = ,")))
+    return f"{key} = {text if len(text) <= room else text[: room - 3] + '...'}"
