@@ -5,7 +5,7 @@ all the settings, so that they agree. A row without ``ours`` says why there is n
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ class NoCounterpartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A value of ours with something to say about it."""
+    """A value of ours with something to say about it, and comments on keys, which stand beside them in the recipe."""
 
     value: Any
     note: str
+    comments: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class Peer:
         exact = tuple(row for row in self.rows if row.key == key)
         if exact:
             return exact
-        around = [row for row in self.rows if row.key.endswith(".*") and key.startswith(row.key[:-1])]
+        around = [row for row in self.rows if row.key.endswith(".*") and f"{key}.".startswith(row.key[:-1])]
         return (max(around, key=lambda row: len(row.key)),) if around else ()
 
     def settings(self, given: Values, *, num_processes: int, folder: Path) -> Settings:

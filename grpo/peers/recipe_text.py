@@ -30,8 +30,9 @@ def recipe_text(values: Mapping[str, Any], comments: Mapping[str, str], *, sourc
 
 
 def _place(key: str) -> int:
-    order = [*dict.fromkeys(name.partition(".N")[0] for name in recipe_keys())]
-    return order.index(key)
+    """Where a key stands in the schema; that of a section is its first key's."""
+    order = dict.fromkeys(name.partition(".N")[0] for name in recipe_keys())
+    return next(place for place, name in enumerate(order) if f"{name}.".startswith(f"{key}."))
 
 
 def _lines(key: str, name: str, value: Any, comments: Mapping[str, str], *, indent: str) -> Iterator[str]:
@@ -40,8 +41,10 @@ def _lines(key: str, name: str, value: Any, comments: Mapping[str, str], *, inde
         yield f"{indent}{name}:{comment}"
         for last, each in value.items():
             yield from _lines(f"{key}.{last}", last, each, comments, indent=f"{indent}  ")
-    elif name == "rewards":
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
         yield f"{indent}{name}:{comment}"
-        yield from (f"{indent}  - {to_flow(each)}" for each in value)
+        for place, each in enumerate(value):
+            beside = f" # {comments[f'{key}.{place}']}" if f"{key}.{place}" in comments else ""
+            yield f"{indent}  - {to_flow(each)}{beside}"
     else:
         yield f"{indent}{name}: {to_flow(value)}{comment}"

@@ -145,7 +145,11 @@ def _apply(row: Row, settings: Settings, done: Translation) -> None:
     note = ours.note if isinstance(ours, Noted) else ""
     changed = dict(_changed(row.ours, ours.value if isinstance(ours, Noted) else ours))
     done.values |= changed
+    if isinstance(ours, Noted):
+        done.comments |= ours.comments
     sentence = " ".join(part for part in (row.sentence, note) if part)
+    if changed and not given and not any(f"{key}.".startswith(f"{row.ours}.") for key in changed):
+        return  # this default sets no key of its own: the others' rows say what they set
     if changed:
         kind = "translated" if given else "implied"
         shown = next(iter(changed.values())) if len(changed) == 1 else changed
@@ -184,15 +188,32 @@ def _reconcile(done: Translation) -> None:
 
 def _may_go(done: Translation, error: RecipeError) -> bool:
     """Whether the key that is refused came of the configuration, and a recipe can do without."""
-    return error.key in done.values and not is_required(error.key)
+    key = _holder(done, error.key)
+    return key in done.values and not is_required(key)
+
+
+def _holder(done: Translation, key: str) -> str:
+    """The key itself, or that of the mapping which it is an entry of, such as ``engine.args``."""
+    holder = key.rpartition(".")[0]
+    return holder if isinstance(done.values.get(holder), dict) else key
 
 
 def _leave_out(done: Translation, error: RecipeError) -> None:
-    del done.values[error.key]
-    done.comments.pop(error.key, None)
+    """Take the refused key out of the recipe, and say so with each key of the peer's that it came of."""
+    key = _holder(done, error.key)
+    name = error.key.removeprefix(f"{key}.") if key != error.key else ""
+    rest = {each: value for each, value in done.values[key].items() if each != name} if name else None
+    if rest:
+        done.values[key] = rest
+    else:
+        del done.values[key]
+        done.comments.pop(key, None)
     reason = f"refused here, so left out: {error.allowed}. {error.fix}"
-    found = [index for index, entry in enumerate(done.entries) if entry.ours == error.key]
-    for index in found:
-        entry = done.entries[index]
+    for index, entry in enumerate(done.entries):
+        if entry.ours != key:
+            continue
+        if rest and f".{name}." not in f".{entry.key}.":
+            done.entries[index] = replace(entry, our_value=rest)
+            continue
         kind: Kind = "lost" if entry.kind != "implied" else "default"
         done.entries[index] = replace(entry, kind=kind, our_value=None, sentence=reason)

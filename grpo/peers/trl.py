@@ -27,12 +27,25 @@ MODEL_AND_DATA = (
     Row(key="torch_dtype", ours="learner.dtype", convert=to.dtype, sentence=MIXED),
     Row(key="bf16", ours="learner.dtype", convert=to.dtype, sentence=MIXED),
     Row(key="fp16", ours="learner.dtype", default=False, convert=to.dtype),
-    Row(key="dataset_name", ours="data.train.path"),
-    Row(key="dataset_config", ours="data.train.subset"),
-    Row(key="dataset_train_split", ours="data.train.split", default="train"),
+    Row(key="dataset_name", ours="data.train.path", convert=to.of_one_dataset("dataset_name")),
+    Row(key="dataset_config", ours="data.train.subset", convert=to.of_one_dataset("dataset_config")),
+    Row(
+        key="dataset_train_split",
+        ours="data.train.split",
+        default="train",
+        convert=to.of_one_dataset("dataset_train_split"),
+    ),
     Row(key="dataset_test_split", ours="data.held_out", default="test", convert=to.held_out),
-    Row(key="dataset_prompt_column", ours="data.train.question", default="prompt"),
-    Row(key="dataset_mixture", ours="data.train", convert=to.mixture, sentence="the first of its datasets."),
+    Row(
+        key="dataset_prompt_column",
+        ours="data.train.question",
+        default="prompt",
+        convert=to.of_one_dataset("dataset_prompt_column"),
+    ),
+    Row(key="dataset_mixture", ours="data.train", convert=to.mixture, sentence="a list of sources."),
+    Row(key="system_prompt", ours="system_prompt"),
+    Row(key="chat_template", ours="template", convert=to.chat_template, sentence="a Jinja file: template: FILE.jinja."),
+    Row(key="chat_template_kwargs", ours="chat_template_kwargs", convert=to.chat_template_kwargs),
     Row(key="reward_funcs", ours="rewards", convert=rewards, sentence=REWARDS),
     Row(key="reward_weights", ours="rewards", convert=rewards, sentence="weight: beside each reward."),
     *(
@@ -111,6 +124,12 @@ ROLLOUT = (
         sentence="an engine has GPUs of its own beside several learner processes.",
     ),
     Row(key="vllm_enable_sleep_mode", ours="rollout.sleep", default=False),
+    Row(
+        key="vllm_enable_prefix_caching",
+        ours="engine.args",
+        convert=to.engine_args,
+        sentence="of TRL before 0.17; on here.",
+    ),
 )
 
 ALGORITHM = (
@@ -186,6 +205,12 @@ ALGORITHM = (
 LEARNER = (
     Row(key="learning_rate", ours="learner.learning_rate", default=1e-6),
     Row(key="lr_scheduler_type", ours="learner.lr_scheduler_type", default="linear", convert=to.schedule),
+    Row(
+        key="lr_scheduler_kwargs",
+        ours="learner.min_lr_rate",
+        convert=to.min_lr_rate,
+        sentence="min_lr_rate, or min_lr / learning_rate.",
+    ),
     Row(key="warmup_steps", ours="learner.warmup_steps", default=0, convert=to.steps("warmup_steps"), sentence=STEPS),
     Row(key="warmup_ratio", ours="learner.warmup_steps", convert=to.steps("warmup_ratio"), sentence="x max_steps."),
     Row(key="weight_decay", ours="learner.weight_decay", default=0.0),
@@ -221,6 +246,8 @@ RUN = (
         sentence=STEPS,
     ),
     Row(key="save_total_limit", ours="checkpoint.keep", sentence="TRL keeps all unless told."),
+    Row(key="metric_for_best_model", ours="checkpoint.metric_for_best_model", convert=to.best_metric),
+    Row(key="greater_is_better", ours="checkpoint.greater_is_better", convert=to.greater_is_better),
     Row(key="report_to", ours="log.report_to", default="none", convert=to.report_to),
     Row(key="wandb_project", ours="log.project"),
     Row(
@@ -241,13 +268,21 @@ FILLS = (
     Fill(ours="max_steps", value=lambda *_: 1000, comment="epochs x problems / problems_per_step: TRL counts epochs"),
     Fill(ours="output_dir", value=lambda *_: "runs/from_trl", comment="the run folder"),
     Fill(ours="template", value=lambda *_: "chat", comment="TRL applies the model's own; a base model takes r1_zero"),
-    Fill(ours="data.train.path", value=lambda *_: PLAIN_MATH, comment="the configuration names no dataset"),
+    Fill(
+        ours="data.train.path",
+        value=lambda _, values: None if "data.train" in values else PLAIN_MATH,
+        comment="the configuration names no dataset",
+    ),
     Fill(
         ours="data.train.subset",
-        value=lambda _, values: "en" if values["data.train.path"] == PLAIN_MATH else None,
+        value=lambda _, values: "en" if values.get("data.train.path") == PLAIN_MATH else None,
         comment="of that dataset",
     ),
-    Fill(ours="data.train.reference", value=lambda *_: "solution", comment="the column with the reference answer"),
+    Fill(
+        ours="data.train.reference",
+        value=lambda _, values: None if "data.train" in values else to.REFERENCE,
+        comment="the column with the reference answer",
+    ),
     Fill(ours="rewards", value=lambda *_: [FILLED], comment="TRL names reward functions in its script"),
     Fill(ours="learner.row_tokens", value=_longest, comment="a row must hold the longest sample"),
 )

@@ -3,12 +3,19 @@
 from collections.abc import Callable
 from typing import Any, get_args
 
+from grpo.peers.data_sources import Source, data_keys
 from grpo.peers.layout import layout
 from grpo.peers.mapping import Convert, NoCounterpartError, Noted, Settings
 from grpo.peers.sink_names import sinks
 from grpo.recipe import Learner
 
 SCHEDULES = get_args(Learner.model_fields["lr_scheduler_type"].annotation)
+SAME_SCHEDULES = {"constant_with_warmup": "constant", "cosine_with_min_lr": "cosine"}
+REFERENCE = "solution"  # the column of references in TRL's and open-r1's examples
+MIXTURE = (
+    "weight there is the share of a dataset's rows that is taken; here it is the source's part of all problems: "
+    "multiply each by its number of rows."
+)
 UNLIMITED = 1e6  # an upper bound of a ratio that is none
 
 
@@ -168,11 +175,23 @@ def syncs(settings: Settings) -> bool:
 
 
 def schedule(settings: Settings) -> str:
-    name = str(settings["lr_scheduler_type"])
-    name = "constant" if name == "constant_with_warmup" else name
+    named = str(settings["lr_scheduler_type"])
+    name = SAME_SCHEDULES.get(named, named)
     if name not in SCHEDULES:
         raise NoCounterpartError(f"learner.lr_scheduler_type is one of {', '.join(SCHEDULES)}; it stays at constant")
     return name
+
+
+def min_lr_rate(settings: Settings) -> float | None:
+    """What a cosine falls to, as a share of the learning rate: given so, or as a rate."""
+    given = settings["lr_scheduler_kwargs"] or {}
+    others = {name: value for name, value in given.items() if name not in ("min_lr", "min_lr_rate")}
+    if others and others != {"num_cycles": 0.5}:
+        raise NoCounterpartError(f"the schedule has min_lr_rate alone, not {', '.join(others)}")
+    if given.get("min_lr_rate") is not None:
+        return float(given["min_lr_rate"])
+    least = given.get("min_lr")
+    return None if least is None else float(least) / settings.number("learning_rate")
 
 
 def optimizer(settings: Settings) -> None:
@@ -215,23 +234,74 @@ def held_out(settings: Settings) -> dict[str, Any] | None:
         "data.held_out.subset": settings["dataset_config"],
         "data.held_out.split": settings["dataset_test_split"],
         "data.held_out.question": column,
-        "data.held_out.reference": "solution",
+        "data.held_out.reference": REFERENCE,
     }
 
 
-def mixture(settings: Settings) -> Any:
+def of_one_dataset(key: str) -> Convert:
+    """A key of the only dataset: a mixture, where there is one, names its own."""
+    return given_if(key, lambda settings: not settings["dataset_mixture"])
+
+
+def mixture(settings: Settings) -> Noted | None:
+    """Every dataset of a mixture, with its weight.
+
+    There a weight is the share of the dataset's rows that is taken, so that a large dataset counts for more.
+    """
     parts = (settings["dataset_mixture"] or {}).get("datasets", [])
     if not parts:
         return None
-    first, others = parts[0], [str(part.get("id")) for part in parts[1:]]
-    keys = {
-        "data.train.path": first.get("id"),
-        "data.train.subset": first.get("config"),
-        "data.train.split": first.get("split", "train"),
-    }
-    if others:
-        return Noted(keys, f"A recipe trains on one dataset: {', '.join(others)} left out.")
-    return keys
+    sources = [
+        Source(
+            keys={
+                "path": part.get("id") or part.get("path"),
+                "subset": part.get("config") or part.get("name"),
+                "split": part.get("split", "train"),
+                "question": settings["dataset_prompt_column"],
+                "reference": REFERENCE,
+                "weight": float(part.get("weight") or 1.0) if len(parts) > 1 else None,
+            }
+        )
+        for part in parts
+    ]
+    return data_keys("data.train", sources, note=MIXTURE if len(parts) > 1 else "")
+
+
+def chat_template(settings: Settings) -> None:
+    if settings["chat_template"]:
+        raise NoCounterpartError(
+            "a template is a file here: put its text, unchanged, into NAME.jinja and set template=NAME.jinja; until "
+            "then the tokenizer's own is used"
+        )
+
+
+def chat_template_kwargs(settings: Settings) -> dict[str, Any] | None:
+    given = settings["chat_template_kwargs"]
+    return {"chat_template_kwargs": dict(given)} if given else None
+
+
+def engine_args(settings: Settings) -> dict[str, Any] | None:
+    """vLLM's own arguments, of those that TRL has had keys for."""
+    caching = settings["vllm_enable_prefix_caching"]
+    return {"engine.args": {"enable_prefix_caching": False}} if caching is False else None
+
+
+def best_metric(settings: Settings) -> Any:
+    """The metric that chooses the best checkpoint: all of TRL's are of its evaluation."""
+    name = settings["metric_for_best_model"]
+    if name is None:
+        return None
+    name = str(name).removeprefix("eval_")
+    if name == "loss":
+        raise NoCounterpartError("a policy's loss says nothing of how good it is; name pass@1 or reward")
+    if name == "reward":
+        return Noted("pass@1", "the held-out reward there; held-out pass@1 here.")
+    return Noted(name, "of the answers learned from; pass@1 is of held-out problems.")
+
+
+def greater_is_better(settings: Settings) -> bool | None:
+    value = settings["greater_is_better"]
+    return None if value is None or settings["metric_for_best_model"] in (None, "loss", "eval_loss") else bool(value)
 
 
 def report_to(settings: Settings) -> Noted:

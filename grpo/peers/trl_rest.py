@@ -32,10 +32,6 @@ WITHOUT_COUNTERPART = (
         use_bnb_nested_quant=False,
         bnb_4bit_quant_storage=None,
     ),
-    *lost(
-        "prompts are asked for by template; a system prompt is part of it, as in template: r1_zero", system_prompt=None
-    ),
-    *lost("the chat template is the tokenizer's own", chat_template=None, chat_template_kwargs=None),
     *lost("all rows are read; data.train.limit takes the first", dataset_streaming=False),
     *lost("problems are shuffled, by seed", shuffle_dataset=True),
     *lost("max_steps says how long a run is", num_train_epochs=3.0),
@@ -55,7 +51,6 @@ WITHOUT_COUNTERPART = (
         entropy_target=0.2,
     ),
     *lost(NO_TOOLS, max_tool_calling_iterations=None),
-    *lost("the schedule has no further arguments", lr_scheduler_kwargs=None),
     *lost("AdamW's epsilon is 1e-8", adam_epsilon=1e-8),
     *lost("all parameters are optimized alike", optim_args=None, optim_target_modules=None),
     *lost("the loss has no such term", label_smoothing_factor=0.0, neftune_noise_alpha=None),
@@ -75,12 +70,7 @@ WITHOUT_COUNTERPART = (
         code_provider="e2b",
         ioi_provider="piston",
     ),
-    *lost(
-        "checkpoints are kept by age: checkpoint.keep; evaluation names the best in metrics.jsonl",
-        load_best_model_at_end=False,
-        metric_for_best_model=None,
-        greater_is_better=None,
-    ),
+    *lost("`grpo runs best RUN` names the best checkpoint; a run ends on its newest", load_best_model_at_end=False),
     *lost("`grpo train RECIPE --resume` goes on from the newest checkpoint", resume_from_checkpoint=None),
     *lost("runs have no name or group beside output_dir", run_name=None, wandb_entity=None, wandb_run_group=None),
     *lost(
@@ -98,7 +88,7 @@ WITHOUT_COUNTERPART = (
         log_completions_hub_repo=None,
     ),
     *lost(
-        "metrics go to metrics.jsonl and wandb",
+        "trackio takes TRACKIO_SPACE_ID and its like from the environment",
         trackio_space_id=None,
         trackio_bucket_id=None,
         trackio_static_space_id=None,

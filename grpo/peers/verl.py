@@ -29,9 +29,16 @@ MODEL_AND_DATA = (
         convert=to.train_data,
         sentence="data.train.question.",
     ),
-    Row(key="data.train_max_samples", ours="data.train.limit", default=-1, convert=to.whole("data.train_max_samples")),
+    Row(key="data.train_max_samples", ours="data.train.limit", default=-1, convert=to.train_limit),
     Row(key="data.val_max_samples", ours="data.num_held_out", default=-1, convert=to.whole("data.val_max_samples")),
     Row(key="data.seed", ours="seed"),
+    Row(key="data.apply_chat_template_kwargs.*", ours="chat_template_kwargs", convert=to.chat_template_kwargs),
+    Row(
+        key="actor_rollout_ref.model.custom_chat_template",
+        ours="template",
+        convert=to.chat_template,
+        sentence="a Jinja file: template: FILE.jinja.",
+    ),
     Row(
         key="custom_reward_function.path",
         ours="rewards",
@@ -83,6 +90,13 @@ ROLLOUT_ROWS = (
         convert=lambda settings: not settings[f"{ROLLOUT}.enforce_eager"],
         sentence="the opposite.",
     ),
+    Row(
+        key=f"{ROLLOUT}.engine_kwargs.vllm.*",
+        ours="engine.args",
+        convert=to.engine_args,
+        sentence="vLLM's own arguments, by its names.",
+    ),
+    Row(key=f"{ROLLOUT}.enable_prefix_caching", ours="engine.args", default=True, convert=to.engine_args),
     Row(key="algorithm.filter_groups.enable", ours="rollout.max_refill_groups", default=False, convert=to.refills),
     Row(
         key="algorithm.filter_groups.max_num_gen_batches",
@@ -180,6 +194,13 @@ LEARNER = (
     Row(key=f"{OPTIM}.lr", ours="learner.learning_rate", default=1e-6),
     Row(key=f"{OPTIM}.lr_scheduler_type", ours="learner.lr_scheduler_type", default="constant", convert=to.schedule),
     Row(key=f"{OPTIM}.warmup_style", ours="learner.lr_scheduler_type", convert=to.schedule, sentence="the older name."),
+    Row(
+        key=f"{OPTIM}.min_lr_ratio",
+        ours="learner.min_lr_rate",
+        default=0.0,
+        convert=to.min_lr_rate,
+        sentence="verl's warm-up begins there, ours at 0.",
+    ),
     Row(key=f"{OPTIM}.lr_warmup_steps", ours="learner.warmup_steps", default=-1, convert=to.warmup_steps),
     Row(
         key=f"{OPTIM}.lr_warmup_steps_ratio",
@@ -245,7 +266,12 @@ RUN = (
         convert=to.whole("trainer.save_freq"),
         sentence="the end is always saved.",
     ),
-    Row(key="trainer.max_actor_ckpt_to_keep", ours="checkpoint.keep", sentence="verl keeps all unless told."),
+    Row(
+        key="trainer.max_actor_ckpt_to_keep",
+        ours="checkpoint.keep",
+        convert=to.whole("trainer.max_actor_ckpt_to_keep"),
+        sentence="verl keeps all unless told.",
+    ),
     Row(
         key="trainer.log_val_generations",
         ours="log.transcripts_per_step",
@@ -263,15 +289,19 @@ FILLS = (
     ),
     Fill(ours="rollout.num_generations", value=lambda *_: 8, comment="GRPO needs a group of answers"),
     Fill(ours="template", value=lambda *_: "chat", comment="verl applies the model's own; a base model takes r1_zero"),
-    Fill(ours="data.train.path", value=lambda *_: "openai/gsm8k", comment="in the place of problems with images"),
+    Fill(
+        ours="data.train.path",
+        value=lambda _, values: None if "data.train" in values else "openai/gsm8k",
+        comment="in the place of problems with images",
+    ),
     Fill(
         ours="data.train.subset",
-        value=lambda _, values: "main" if values["data.train.path"] == "openai/gsm8k" else None,
+        value=lambda _, values: "main" if values.get("data.train.path") == "openai/gsm8k" else None,
         comment="of openai/gsm8k",
     ),
     Fill(
         ours="data.train.reference_pattern",
-        value=lambda _, values: "#### (.*)" if values["data.train.path"] == "openai/gsm8k" else None,
+        value=lambda _, values: "#### (.*)" if values.get("data.train.path") == "openai/gsm8k" else None,
         comment="the solution ends in its number",
     ),
     Fill(ours="num_gpus", value=lambda *_: 1, comment="see docs/scaling.md"),

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from grpo.peers.layout import layout
 from grpo.peers.mapping import Convert, NoCounterpartError, Noted, Settings
 from grpo.peers.sink_names import sinks
-from grpo.peers.verl_data import source_keys
+from grpo.peers.verl_data import files_of, source_keys
 from grpo.recipe import Learner
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -58,6 +58,48 @@ def train_data(settings: Settings) -> Any:
 
 def held_out_data(settings: Settings) -> Any:
     return source_keys("data.val_files", "data.held_out", settings)
+
+
+def train_limit(settings: Settings) -> int | None:
+    limit: int | None = whole("data.train_max_samples")(settings)
+    if limit and len(files_of(settings["data.train_files"])) > 1:
+        raise NoCounterpartError("of all files together; here each source of the list has a limit of its own")
+    return limit
+
+
+def chat_template_kwargs(settings: Settings) -> dict[str, Any] | None:
+    given = below("data.apply_chat_template_kwargs", settings)
+    return {"chat_template_kwargs": given} if given else None
+
+
+def chat_template(settings: Settings) -> None:
+    if settings["actor_rollout_ref.model.custom_chat_template"]:
+        raise NoCounterpartError(
+            "a template is a file here: put its text, unchanged, into NAME.jinja and set template=NAME.jinja; until "
+            "then the tokenizer's own is used"
+        )
+
+
+def engine_args(settings: Settings) -> dict[str, Any] | None:
+    """What verl hands on to vLLM as it is, and the argument that verl sets and no key of ours does."""
+    args = below(f"{ROLLOUT}.engine_kwargs.vllm", settings)
+    if settings[f"{ROLLOUT}.enable_prefix_caching"] is False:
+        args.setdefault("enable_prefix_caching", False)
+    return {"engine.args": args} if args else None
+
+
+def below(section: str, settings: Settings) -> dict[str, Any]:
+    """The keys that are given below a name, without it, as a tree."""
+    tree: dict[str, Any] = {}
+    for key, value in settings.given.items():
+        if not key.startswith(f"{section}.") or value is None:
+            continue
+        node = tree
+        *path, last = key.removeprefix(f"{section}.").split(".")
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return tree
 
 
 def num_minibatches(settings: Settings) -> int:
@@ -235,7 +277,7 @@ def gpus(settings: Settings) -> Any:
     if count == 1:
         return {**found, "rollout.gpu_memory_utilization": share}
     sampling = found["rollout.num_engines"] * found["rollout.tensor_parallel"]
-    note = f"{found['num_gpus'] - sampling} GPUs learn, {sampling} sample."
+    note = f"GPUs that learn: {found['num_gpus'] - sampling}; that sample: {sampling}."
     return Noted(found, note)
 
 
@@ -254,6 +296,10 @@ def schedule(settings: Settings) -> str:
     if name not in SCHEDULES:
         raise NoCounterpartError(f"learner.lr_scheduler_type is one of {', '.join(SCHEDULES)}; it stays at constant")
     return name
+
+
+def min_lr_rate(settings: Settings) -> float | None:
+    return settings.number(f"{ACTOR}.optim.min_lr_ratio") if schedule(settings) == "cosine" else None
 
 
 def beta1(settings: Settings) -> float:

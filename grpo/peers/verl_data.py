@@ -1,12 +1,14 @@
 """verl's prepared datasets, by the file that its scripts name, as the datasets that they were made of.
 
-verl's own files hold prompts as messages and references in a nested column; a recipe names the dataset before that.
+verl's own files hold prompts as messages and references in a nested column. A recipe names such a file where it is on
+this machine, and otherwise the dataset before that, with the file in a comment.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from grpo.peers.data_sources import Source, data_keys
 from grpo.peers.mapping import NoCounterpartError, Noted, Settings
 
 Keys = Mapping[str, Any]
@@ -50,6 +52,11 @@ AIME = Prepared(
 )
 PREPARED = {"gsm8k": GSM8K, "dapo-math": DAPO, "dapo_math": DAPO, "aime": AIME, "math": MATH}  # by a part of the path
 WITH_IMAGES = ("geo3k", "geometry3k", "multimodal")
+OWN_REFERENCE = "reward_model.ground_truth"  # in verl's own files
+SEVERAL = "verl joins its files, so that each counts by its size; here each has a weight, 1 unless told."
+ELSEWHERE = (
+    "verl's file is not on this machine; once it is, name it, with question: {question} and reference: {reference}."
+)
 OTHERWISE: Keys = {"name": "math_answer", "args": {"extract": "auto"}}
 
 
@@ -63,24 +70,34 @@ def files_of(value: Any) -> list[str]:
     return [str(file) for file in (value if isinstance(value, list) else [value])]
 
 
-def source_keys(key: str, section: str, settings: Settings) -> Noted | None:
-    """The keys of ``data.train`` or ``data.held_out`` for the first file that ``key`` names.
+def source_keys(key: str, section: str, settings: Settings) -> Noted:
+    """The keys of ``data.train`` or ``data.held_out``: a source for each file that ``key`` names.
 
     Raises:
-        NoCounterpartError: its problems have images.
+        NoCounterpartError: the problems of all of them have images.
     """
-    first, *others = files_of(settings[key])
-    if any(part in first.lower() for part in WITH_IMAGES):
-        raise NoCounterpartError(f"{first} has problems with images, which nothing here reads")
-    known = prepared(first)
-    notes = [f"A recipe has one dataset: {', '.join(others)} left out."] if others else []
-    if known is None or Path(first).expanduser().is_file():
-        keys: dict[str, Any] = {"path": first, "question": settings["data.prompt_key"], "reference": "answer"}
-        notes.append("Its rows need a text in each of two columns; verl's own hold messages and reward_model.")
-    else:
-        keys = {**known.keys, "split": known.split if section == "data.train" else known.test_split}
-        notes.append(f"{Path(first).name} was made of {keys['path']}.")
-    return Noted({f"{section}.{name}": value for name, value in keys.items()}, " ".join(notes))
+    files = files_of(settings[key])
+    texts = [file for file in files if not any(part in file.lower() for part in WITH_IMAGES)]
+    if not texts:
+        raise NoCounterpartError(f"{', '.join(files)}: problems with images, which nothing here reads")
+    sources = [_source(file, section, settings) for file in texts]
+    notes = [f"{file} left out: it has problems with images." for file in files if file not in texts]
+    notes += [SEVERAL] * (len(texts) > 1)
+    if any(source.comment for source in sources):
+        notes.append(ELSEWHERE.format(question=settings["data.prompt_key"], reference=OWN_REFERENCE))
+    return data_keys(section, sources, note=" ".join(notes))
+
+
+def _source(file: str, section: str, settings: Settings) -> Source:
+    """verl's file where it is on this machine, or else the dataset that it was made of, if that is known."""
+    own = {"path": file, "question": settings["data.prompt_key"], "reference": OWN_REFERENCE}
+    if (settings.folder / Path(file).expanduser()).is_file():
+        return Source(keys=own)
+    known = prepared(file)
+    if known is None:
+        return Source(keys=own, comment=f"{file} is made by a script of verl's examples/data_preprocess")
+    split = known.split if section == "data.train" else known.test_split
+    return Source(keys={**known.keys, "split": split}, comment=f"the dataset that {file} is made of")
 
 
 def rewards(settings: Settings) -> Any:
@@ -100,11 +117,13 @@ def _judge(settings: Settings) -> tuple[dict[str, Any], str]:
     path, name = settings["custom_reward_function.path"], settings["custom_reward_function.name"]
     if path and (settings.folder / str(path)).expanduser().is_file():
         return {"fn": f"{settings.folder / str(path)}:{name}"}, ""
-    known = prepared(files_of(settings["data.train_files"])[0])
-    judge = dict(known.reward if known else OTHERWISE)
+    known = [prepared(file) for file in files_of(settings["data.train_files"])]
+    rewards = [each.reward for each in known if each]
+    alike = len(rewards) == len(known) and all(reward == rewards[0] for reward in rewards)
+    judge = dict(rewards[0] if alike else OTHERWISE)
     if path:
         return judge, f"{path} is not here; once it is, write fn: {path}:{name} for it, unchanged."
-    return judge, "" if known else "verl scores by data_source, which is in its data; look this over."
+    return judge, "" if alike else "verl scores each row by its data_source; here one judge does for all: look it over."
 
 
 def _overlong(settings: Settings, *, weight: float) -> dict[str, Any] | None:

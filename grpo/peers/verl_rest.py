@@ -36,6 +36,7 @@ WITHOUT_COUNTERPART = (
         "the coefficient of the KL is constant: algorithm.beta",
         {"algorithm.kl_ctrl.type": "fixed", "algorithm.kl_ctrl.horizon": 10000, "algorithm.kl_ctrl.target_kl": 0.1},
     ),
+    *lost("a cosine is half a period", {f"{ACTOR}.optim.num_cycles": 0.5}),
     *lost("no counterpart to preference feedback", {"algorithm.use_pf_ppo": False, "algorithm.pf_ppo.*": None}),
     *lost(
         "the policy term has no such variant", {f"{ACTOR}.policy_loss.*": None, "algorithm.rollout_correction.*": None}
@@ -68,7 +69,6 @@ WITHOUT_COUNTERPART = (
             f"{MODEL}.override_config.*": None,
             f"{MODEL}.trust_remote_code": False,
             f"{MODEL}.external_lib": None,
-            f"{MODEL}.custom_chat_template": None,
             f"{MODEL}.mtp.*": None,
             f"{MODEL}.*": None,
         },
@@ -86,7 +86,6 @@ WITHOUT_COUNTERPART = (
         {f"{ROLLOUT}.ignore_eos": False, f"{ROLLOUT}.do_sample": True, f"{ROLLOUT}.val_kwargs.top_k": -1},
     ),
     *lost("a prompt that is too long is refused, never cut", {"data.truncation": "error"}),
-    *lost("the template has no arguments", {"data.apply_chat_template_kwargs.*": None}),
     *lost("the tokenizer is the model's", {"data.tokenizer": None, "data.trust_remote_code": False}),
     *lost(
         "problems have no images or video",

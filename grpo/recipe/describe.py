@@ -29,6 +29,10 @@ BOUNDS: dict[type, tuple[str, str]] = {
     Lt: ("lt", "below"),
 }
 REQUIRED = "required"
+SECTIONS = {  # those that are set whole, or that others are in: whether a recipe needs them
+    **dict.fromkeys(("data", "data.train", "rewards", "rollout", "learner"), True),
+    "data.held_out": False,
+}
 SOURCES = ("data.train", "data.held_out")
 
 
@@ -64,12 +68,12 @@ def is_required(key: str) -> bool:
     >>> is_required("model"), is_required("data.train.path"), is_required("data.held_out.path"), is_required("seed")
     (True, True, True, False)
     """
-    return key in ("data", "rewards", "rollout", "learner") or _field_of(key).is_required()
+    return SECTIONS[key] if key in SECTIONS else _field_of(key).is_required()
 
 
 def default_of(key: str) -> Any:
-    """The default of a key that has one; of a list of sections, the empty list."""
-    return [] if key == "rewards" else _field_of(key).default
+    """The default of a key that has one; of a list of sections, the empty list, and of other sections, none."""
+    return [] if key == "rewards" else None if key in SECTIONS else _field_of(key).default
 
 
 def keys_document() -> str:

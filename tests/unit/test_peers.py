@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
+from grpo.data import load_data
 from grpo.errors import UserError
 from grpo.peers import PEERS, TRL, VERL, Peer, Translation, translate
 from grpo.peers.document import peer_document
@@ -60,7 +63,12 @@ def test_open_r1s_demo_keeps_its_meaning() -> None:
     assert (recipe.rollout.problems_per_step, recipe.rollout.num_generations) == (4, 16)
     assert [reward.label for reward in recipe.rewards] == ["math_answer", "format", "tag_count"]
     assert (recipe.learner.learning_rate, recipe.learner.dtype, recipe.seed) == (2e-5, "bfloat16", 42)
-    assert kinds(done, "system_prompt") == kinds(done, "num_train_epochs") == {"lost"}
+    assert (recipe.learner.lr_scheduler_type, recipe.system_prompt, recipe.log.report_to) == (
+        "cosine",
+        "...",
+        ["wandb"],
+    )
+    assert kinds(done, "num_train_epochs") == {"lost"}
     assert kinds(done, "model_revision") == {"default"}
 
 
@@ -129,6 +137,70 @@ def test_a_script_of_trl_gives_its_literals(tmp_path: Path) -> None:
     assert recipe.learner.learning_rate == 1e-6
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lr_scheduler_type: cosine", ("cosine", 0.0)),
+        ("lr_scheduler_type: constant_with_warmup", ("constant", 0.0)),
+        ("lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr_rate: 0.1}", ("cosine", 0.1)),
+        ("lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: 5.0e-7}", ("cosine", 0.5)),
+    ],
+)
+def test_trls_schedules(text: str, expected: tuple[str, float], tmp_path: Path) -> None:
+    _, recipe = of_text(TRL, f"model_name_or_path: a/b\nlearning_rate: 1.0e-6\n{text}\n", tmp_path)
+    assert (recipe.learner.lr_scheduler_type, recipe.learner.min_lr_rate) == expected
+
+
+def test_a_schedule_with_other_arguments_is_named(tmp_path: Path) -> None:
+    text = "lr_scheduler_type: cosine\nlr_scheduler_kwargs: {num_cycles: 2}\n"
+    done, _ = of_text(TRL, text, tmp_path)
+    assert kinds(done, "lr_scheduler_kwargs") == {"lost"}
+
+
+def test_a_mixture_of_trl_is_a_list_of_sources(tmp_path: Path) -> None:
+    text = """
+dataset_mixture:
+  datasets:
+    - {id: a/math, config: all, split: train, weight: 0.5}
+    - {id: b/code, split: train_sft}
+dataset_prompt_column: problem
+"""
+    done, recipe = of_text(TRL, text, tmp_path)
+    sources = list(recipe.data.train_sources().values())
+    assert [(source.path, source.subset, source.split) for source in sources] == [
+        ("a/math", "all", "train"),
+        ("b/code", None, "train_sft"),
+    ]
+    assert [(source.question, source.reference, source.weight) for source in sources] == [
+        ("problem", "solution", 0.5),
+        ("problem", "solution", 1.0),
+    ]
+    assert "multiply each by its number of rows" in " ".join(" ".join(report_lines(done)).split())
+
+
+def test_chat_sinks_and_the_best_checkpoint_of_trl(tmp_path: Path) -> None:
+    text = """
+system_prompt: "Think: then answer."
+chat_template: "{{ messages }}"
+chat_template_kwargs: {enable_thinking: false}
+report_to: [tensorboard, trackio, mlflow]
+metric_for_best_model: eval_reward
+greater_is_better: true
+save_total_limit: 3
+"""
+    done, recipe = of_text(TRL, text, tmp_path)
+    assert (recipe.template, recipe.system_prompt) == ("chat", "Think: then answer.")
+    assert recipe.chat_template_kwargs == {"enable_thinking": False}
+    assert recipe.log.report_to == ["tensorboard", "trackio"]
+    assert kinds(done, "chat_template") == {"lost"}
+    said = next(entry.sentence for entry in done.entries if entry.key == "report_to")
+    assert "no mlflow" in said
+    assert recipe.checkpoint.keep == 3
+    assert kinds(done, "metric_for_best_model") == {"lost"}  # nothing is evaluated at the steps that are saved
+    _, recipe = of_text(TRL, f"{text}eval_strategy: steps\neval_steps: 50\nsave_steps: 100\n", tmp_path)
+    assert recipe.checkpoint.metric_for_best_model == "pass@1"
+
+
 def test_every_field_of_trls_config_is_in_the_table_with_its_default() -> None:
     assert TRL_FIELDS["trl"].startswith(f"{TRL.version}.")
     defaults = {row.key: row.default for row in TRL.rows}
@@ -155,6 +227,54 @@ def test_verls_gsm8k_is_the_dataset_that_it_was_made_of() -> None:
     assert recipe.rewards[0].args == {"extract": "hashes"}
     assert (recipe.algorithm.beta, recipe.algorithm.kl_estimator, recipe.algorithm.num_minibatches) == (0.001, "k3", 4)
     assert kinds(done, "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu") == {"lost"}
+
+
+def test_several_files_of_verl_are_a_list_of_sources() -> None:
+    done, recipe = imported("verl_qwen2_7b_math")
+    assert [source.path for source in recipe.data.train_sources().values()] == [
+        "openai/gsm8k",
+        "DigitalLearningGmbH/MATH-lighteval",
+    ]
+    assert [source.split for source in recipe.data.held_out_sources().values()] == ["test", "test"]
+    assert "# the dataset that ~/data/math/train.parquet is made of" in done.text
+    assert recipe.rewards[0].name == "math_answer"  # GSM8K's own judge reads whole numbers alone
+
+
+def test_a_parquet_of_verl_that_is_here_is_read_itself(tmp_path: Path) -> None:
+    path = tmp_path / "gsm8k.parquet"
+    row = {
+        "data_source": "openai/gsm8k",
+        "prompt": [{"role": "user", "content": "What is 70 + 2? Think step by step."}],
+        "reward_model": {"style": "rule", "ground_truth": "72"},
+    }
+    other = {**row, "prompt": [{"role": "user", "content": "What is 1 + 1?"}]}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row, other]), path)
+    text = f"x actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo data.train_files={path}\n"
+    done, recipe = of_text(VERL, text, tmp_path, ".sh")
+    assert done.refusal == ""
+    assert recipe.data.train_sources()["data.train"].reference == "reward_model.ground_truth"
+    data = recipe.data.model_copy(update={"held_out": None, "num_held_out": 1})
+    loaded = load_data(data, seed=0, check_reference=lambda *_: None)
+    (problem,) = loaded.held_out
+    assert problem.reference == "72"
+    assert problem.question in ("What is 70 + 2? Think step by step.", "What is 1 + 1?")
+
+
+def test_verls_schedule_switches_and_vllm_arguments(tmp_path: Path) -> None:
+    text = """x actor_rollout_ref.rollout.n=4 algorithm.adv_estimator=grpo \\
+        actor_rollout_ref.actor.optim.warmup_style=cosine actor_rollout_ref.actor.optim.min_lr_ratio=0.1 \\
+        +data.apply_chat_template_kwargs.enable_thinking=False trainer.max_actor_ckpt_to_keep=5 \\
+        +actor_rollout_ref.rollout.engine_kwargs.vllm.max_num_partial_prefills=2 \\
+        +actor_rollout_ref.rollout.engine_kwargs.vllm.quantization=fp8 \\
+        actor_rollout_ref.rollout.enable_prefix_caching=False trainer.logger='["console","tensorboard"]'
+"""
+    done, recipe = of_text(VERL, text, tmp_path, ".sh")
+    assert (recipe.learner.lr_scheduler_type, recipe.learner.min_lr_rate) == ("cosine", 0.1)
+    assert recipe.chat_template_kwargs == {"enable_thinking": False}
+    assert recipe.engine.args == {"max_num_partial_prefills": 2, "enable_prefix_caching": False}
+    assert kinds(done, "actor_rollout_ref.rollout.engine_kwargs.vllm.quantization") == {"lost"}
+    assert kinds(done, "actor_rollout_ref.rollout.engine_kwargs.vllm.max_num_partial_prefills") == {"translated"}
+    assert (recipe.checkpoint.keep, recipe.log.report_to) == (5, ["tensorboard"])
 
 
 @pytest.mark.parametrize(
@@ -262,6 +382,12 @@ def test_hints_at_unknown_keys_say_what_the_tables_say(peer: Peer) -> None:
 def test_the_document_is_what_the_table_gives(peer: Peer) -> None:
     committed = (FIXTURES.parents[2] / "docs" / f"from_{peer.name}.md").read_text(encoding="utf-8")
     assert committed == peer_document(peer), "run `make docs`"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_report_for_people_fits_80_columns(path: Path) -> None:
+    lines = list(report_lines(translate(PEERS[path.stem.partition("_")[0]], path)))
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_the_report_for_programs_holds_every_key() -> None:
