@@ -16,8 +16,9 @@ def sinks(value: Any, *, elsewhere: Iterable[str]) -> Noted:
     Args:
         elsewhere: names for what a run always has: the terminal, a file, nothing.
 
-    >>> sinks(["console", "wandb", "mlflow"], elsewhere=["console"])
-    Noted(value=['wandb'], note='there is no mlflow here.')
+    >>> found = sinks(["console", "wandb", "mlflow"], elsewhere=["console"])
+    >>> found.value, found.note
+    (['wandb'], 'there is no mlflow here.')
 
     Raises:
         NoCounterpartError: it names some, and none of them is here.

@@ -262,7 +262,7 @@ def test_a_missing_column_names_those_there_are_and_the_nearest(tmp_path: Path) 
         ("", r"the dataset is empty"),
         ("\n  \n", r"the dataset is empty"),
         ('{"question": "1?", "answer": "1"}\n\n{"question": \n', r"line 3: not JSON \("),
-        ('{"question": "1?", "answer": "1"}\n[1, 2]\n', r"line 2: a list, not an object"),
+        ('{"question": "1?", "answer": "1"}\n[1, 2]\n', r"line 2: \[1, 2\] is no object of columns"),
     ],
 )
 def test_a_broken_file_is_named_with_the_line(tmp_path: Path, text: str, message: str) -> None:

@@ -119,8 +119,8 @@ def test_a_function_gives_the_rows_and_its_text_is_part_of_the_fingerprint(
         ("sms", {}, "there is no function 'sms'. Did you mean 'sums'?"),
         ("broken", {}, "it raised JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2"),
         ("broken", {}, "my_rows.py, line 10). Mend the function"),
-        ("no_rows", {}, "no_rows returned a int, not rows. Return a list of mappings"),
-        ("no_mappings", {}, "its row 0 is a str, not a mapping"),
+        ("no_rows", {}, "no_rows returned a value of type int, not rows. Return a list of mappings"),
+        ("no_mappings", {}, "its row 0 is of type str, not a mapping"),
         ("sums", {"cuont": 3}, "data.train.args = {'cuont': 3}: sums(count=12, name='sum') cannot be called"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_function_that_is_not_there_or_cannot_be_imported_is_named(tmp_path: P
     (tmp_path / "half.py").write_text("x = 1\ndef rows(:\n")
     with pytest.raises(DataError, match=r"importing it raised SyntaxError: .*half\.py, line 2\)"):
         load({"path": f"{tmp_path}/half.py:rows"})
-    with pytest.raises(DataError, match=r"importing it raised ModuleNotFoundError: No module named 'no_such_module'"):
+    with pytest.raises(DataError, match="there is no module 'no_such_module', neither"):
         load({"path": "no_such_module:rows"})
 
 
