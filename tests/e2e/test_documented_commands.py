@@ -235,7 +235,7 @@ def test_the_extra_is_there(command: Command) -> None:
     assert re.findall(r"\[(.*)\]", command.text)[0] in extras
 
 
-# One interpreter looks at all of them, since each imports torch.
+# One interpreter looks at all of them, since each imports torch. To collect every test takes most of a minute.
 COLLECTING = """
 import contextlib, io, json, sys, pytest
 for arguments in json.load(sys.stdin):
@@ -262,6 +262,7 @@ def in_one_interpreter(code: str, given: object) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_commands_of_pytest_find_tests() -> None:
     commands = [command for command in COMMANDS if kind_of(command) == COLLECT]
     arguments = [shlex.split(command.text.partition("pytest ")[2]) for command in commands]
