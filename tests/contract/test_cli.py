@@ -252,7 +252,7 @@ def test_import_prints_a_recipe_says_what_became_of_each_key_and_writes_over_not
     config.write_text("model_name_or_path: a/b\nuse_vllm: true\nmin_p: 0.1\nmade_up: 1\n", encoding="utf-8")
     done = grpo("import", "trl", str(config), "--output", str(recipe))
     assert (done.returncode, done.stdout) == (0, "")
-    assert "min_p = 0.1: sampling has temperature" in done.stderr
+    assert "min_p = 0.1\n       sampling has temperature, top_p and top_k" in done.stderr
     assert "not known (1):\n  made_up = 1" in done.stderr
     assert grpo("check", str(recipe)).returncode == 0
     again = grpo("import", "trl", str(config), "--output", str(recipe))
