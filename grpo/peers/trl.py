@@ -211,8 +211,8 @@ LEARNER = (
         convert=to.min_lr_rate,
         sentence="min_lr_rate, or min_lr / learning_rate.",
     ),
-    Row(key="warmup_steps", ours="learner.warmup_steps", default=0, convert=to.steps("warmup_steps"), sentence=STEPS),
-    Row(key="warmup_ratio", ours="learner.warmup_steps", convert=to.steps("warmup_ratio"), sentence="x max_steps."),
+    Row(key="warmup_steps", ours="learner.warmup_steps", default=0, convert=to.warmup, sentence=STEPS),
+    Row(key="warmup_ratio", ours="learner.warmup_steps", convert=to.warmup, sentence="x max_steps."),
     Row(key="weight_decay", ours="learner.weight_decay", default=0.0),
     Row(key="adam_beta1", ours="learner.adam_beta1", default=0.9),
     Row(key="adam_beta2", ours="learner.adam_beta2", default=0.999),
@@ -229,8 +229,13 @@ LEARNER = (
 
 RUN = (
     Row(key="max_steps", ours="max_steps", default=-1, convert=to.max_steps, sentence=STEPS),
-    Row(key="eval_strategy", ours="evaluation.every", default="no", convert=to.steps("eval_steps", to.evaluates)),
-    Row(key="eval_steps", ours="evaluation.every", convert=to.steps("eval_steps", to.evaluates), sentence=STEPS),
+    Row(key="eval_strategy", ours="evaluation.every", default="no", convert=to.evaluations),
+    Row(
+        key="eval_steps",
+        ours="evaluation.every",
+        convert=to.evaluations,
+        sentence=f"logging_steps where it is not given. {STEPS}",
+    ),
     Row(key="num_generations_eval", ours="evaluation.num_samples"),
     Row(
         key="save_strategy",

@@ -82,6 +82,21 @@ def steps(key: str, condition: Callable[[Settings], bool] = lambda _: True) -> C
     return convert
 
 
+def warmup(settings: Settings) -> Any:
+    """warmup_steps counts before warmup_ratio, as in transformers, whose schedule constant knows neither."""
+    key = "warmup_steps" if settings["warmup_steps"] else "warmup_ratio"
+    if settings[key] and settings["lr_scheduler_type"] == "constant":
+        raise NoCounterpartError("transformers' constant has no warm-up, constant_with_warmup has")
+    return steps(key)(settings)
+
+
+def evaluations(settings: Settings) -> Any:
+    """Steps between evaluations: transformers takes logging_steps where eval_steps is not given."""
+    if evaluates(settings) and settings["eval_strategy"] != "steps":
+        raise NoCounterpartError(f"{settings['eval_strategy']} is not counted here; both ends of a run are evaluated")
+    return steps("eval_steps" if settings["eval_steps"] else "logging_steps", evaluates)(settings)
+
+
 def saves(settings: Settings) -> int | None:
     """Steps between checkpoints."""
     if settings["save_strategy"] not in ("steps", "no"):
@@ -97,14 +112,16 @@ def max_steps(settings: Settings) -> int | None:
 def dtype(settings: Settings) -> str:
     """bfloat16 unless asked for anything else: TRL's bf16 is on where fp16 is off."""
     named = settings["dtype"] if "dtype" in settings.given else settings["torch_dtype"]
-    if settings["fp16"]:
+    if settings["fp16"] or named == "float16":
         raise NoCounterpartError("float16 is not trained in here; learner.dtype is float32 or bfloat16")
     off = settings["bf16"] is False and named in (None, "auto", "float32")
     return "float32" if off else "bfloat16"
 
 
-def policy_loss(settings: Settings) -> str:
+def policy_loss(settings: Settings) -> Any:
     loss, level = settings["loss_type"], settings["importance_sampling_level"]
+    if loss == "cispo" and (cap := _cispo_cap(settings)) <= 1:
+        return Noted("cispo", f"the cap there is {cap:g}, and here never below 1: set algorithm.epsilon_high by hand.")
     if loss in ("cispo", "sapo"):
         return str(loss)
     if loss in ("luspo", "vespo"):
@@ -131,16 +148,20 @@ def epsilon(settings: Settings) -> float | None:
 
 def epsilon_high(settings: Settings) -> Any:
     """TRL's cap of cispo is epsilon_high itself; here it is 1 + epsilon_high."""
-    value = settings["epsilon_high"]
-    if settings["loss_type"] == "sapo" or value is None:
+    if settings["loss_type"] == "sapo":
         return None
     if settings["loss_type"] != "cispo":
-        return float(value)
-    if value <= 1:
+        return None if settings["epsilon_high"] is None else settings.number("epsilon_high")
+    cap = _cispo_cap(settings)
+    if cap <= 1:
         raise NoCounterpartError(
             "cispo's cap is epsilon_high itself in TRL, and 1 + epsilon_high here: it must exceed 1"
         )
-    return Noted(float(value) - 1, "cispo's cap is epsilon_high itself in TRL, and 1 + epsilon_high here.")
+    return Noted(cap - 1, "cispo's cap is epsilon_high itself in TRL, and 1 + epsilon_high here.")
+
+
+def _cispo_cap(settings: Settings) -> float:
+    return settings.number("epsilon" if settings["epsilon_high"] is None else "epsilon_high")
 
 
 def scale_rewards(settings: Settings) -> str:

@@ -149,6 +149,13 @@ ALGORITHM = (
         sentence=CLIP,
     ),
     Row(
+        key=f"{ACTOR}.clip_ratio_high",
+        ours="algorithm.dppo_threshold",
+        default=0.2,
+        convert=to.dppo_threshold,
+        sentence="with dppo_tv, whose bounds are of the probability.",
+    ),
+    Row(
         key=f"{ACTOR}.clip_ratio_c",
         ours="algorithm.delta",
         default=3.0,

@@ -30,6 +30,7 @@ LOSSES = {
     "dppo_tv": "dppo",
 }
 AGGREGATIONS = {"token-mean": "dapo", "seq-mean-token-mean": "grpo", "seq-mean-token-sum-norm": "dr_grpo"}
+BY_ANSWER = ("gspo", "geo_mean", "sapo")  # losses that verl averages over answers, whatever loss_agg_mode says
 ESTIMATORS = {"kl": "k1", "k1": "k1", "mse": "k2", "k2": "k2", "low_var_kl": "k3", "k3": "k3"}
 OWNERS = {"qwen": "Qwen", "deepseek": "deepseek-ai", "mistral": "mistralai", "moonlight": "moonshotai"}  # of models
 FOLDER = ("/", "~", ".", "$")  # how the name of a folder begins
@@ -177,7 +178,9 @@ def policy_loss(settings: Settings) -> str:
 
 
 def loss_type(settings: Settings) -> Any:
-    mode = str(settings[f"{ACTOR}.loss_agg_mode"])
+    mode, loss = str(settings[f"{ACTOR}.loss_agg_mode"]), str(settings[f"{ACTOR}.policy_loss.loss_mode"])
+    if loss in BY_ANSWER:
+        return Noted("grpo", f"verl averages {loss} over answers, whatever loss_agg_mode says.")
     if mode == "seq-mean-token-sum":
         return Noted("dr_grpo", "dr_grpo divides the sum by the constant max_completion_length too: smaller steps.")
     if mode not in AGGREGATIONS:
@@ -186,7 +189,7 @@ def loss_type(settings: Settings) -> Any:
 
 
 def clips(settings: Settings) -> bool:
-    return policy_loss(settings) in ("clip", "gspo", "gmpo")
+    return policy_loss(settings) in ("clip", "gspo", "gmpo", "cispo")
 
 
 def epsilon(settings: Settings) -> float | None:
@@ -196,6 +199,16 @@ def epsilon(settings: Settings) -> float | None:
 def epsilon_high(settings: Settings) -> float | None:
     low, high = _clip("low", settings), _clip("high", settings)
     return float(high) if clips(settings) and high != low else None
+
+
+def dppo_threshold(settings: Settings) -> float | None:
+    """With dppo verl's bounds are of the probability's change, and here there is one for both directions."""
+    if policy_loss(settings) != "dppo":
+        return None
+    low, high = float(_clip("low", settings)), float(_clip("high", settings))
+    if low != high:
+        raise NoCounterpartError(f"dppo has one bound for both directions, not {low:g} and {high:g}; set it by hand")
+    return high
 
 
 def _clip(side: str, settings: Settings) -> Any:

@@ -116,6 +116,31 @@ def test_trls_losses(text: str, policy_loss: str, loss_type: str, tmp_path: Path
         assert recipe.algorithm.clip_range == (0.0, 5.0)
 
 
+def test_trls_cispo_without_a_cap_of_its_own_is_capped_at_epsilon_which_is_told(tmp_path: Path) -> None:
+    done, _ = of_text(TRL, "model_name_or_path: a/b\nloss_type: cispo\nepsilon: 3.0\n", tmp_path)
+    assert done.values["algorithm.epsilon_high"] == 2.0
+    done, _ = of_text(TRL, "model_name_or_path: a/b\nloss_type: cispo\n", tmp_path)
+    assert "the cap there is 0.2" in " ".join("\n".join(report_lines(done)).split())
+
+
+@pytest.mark.parametrize(
+    ("text", "ours", "expected"),
+    [
+        ("lr_scheduler_type: constant\nwarmup_ratio: 0.1", "learner.warmup_steps", None),
+        ("lr_scheduler_type: constant_with_warmup\nwarmup_ratio: 0.1", "learner.warmup_steps", 10),
+        ("lr_scheduler_type: cosine\nwarmup_ratio: 0.5\nwarmup_steps: 10", "learner.warmup_steps", 10),
+        ("eval_strategy: steps\nlogging_steps: 5", "evaluation.every", 5),
+        ("eval_strategy: steps\neval_steps: 20\nlogging_steps: 5", "evaluation.every", 20),
+        ("eval_strategy: epoch\neval_steps: 20", "evaluation.every", None),
+        ("eval_steps: 20", "evaluation.every", None),
+        ("dtype: float16", "learner.dtype", None),
+    ],
+)
+def test_what_transformers_makes_of_several_keys(text: str, ours: str, expected: object, tmp_path: Path) -> None:
+    done, _ = of_text(TRL, f"model_name_or_path: a/b\nmax_steps: 100\n{text}\n", tmp_path)
+    assert done.values.get(ours) == expected
+
+
 def test_a_reward_without_counterpart_is_named_and_the_others_stay(tmp_path: Path) -> None:
     text = "reward_funcs: [accuracy, reasoning_steps, my.module.bonus]\nreward_weights: [1.0, 0.5, 0.2]\n"
     done, recipe = of_text(TRL, text, tmp_path)
@@ -283,7 +308,9 @@ def test_verls_schedule_switches_and_vllm_arguments(tmp_path: Path) -> None:
         ("algorithm.adv_estimator=rloo", ("leave_one_out", "none", "clip", "dapo")),
         ("algorithm.adv_estimator=reinforce_plus_plus", ("batch", "batch", "clip", "dapo")),
         ("algorithm.adv_estimator=gae", ("group", "group", "clip", "dapo")),
-        ("actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean", ("group", "group", "gmpo", "dapo")),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean", ("group", "group", "gmpo", "grpo")),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode=gspo", ("group", "group", "gspo", "grpo")),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode=sapo", ("group", "group", "sapo", "grpo")),
         ("actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean", ("group", "group", "clip", "grpo")),
         ("algorithm.norm_adv_by_std_in_grpo=False", ("group", "none", "clip", "dapo")),
     ],
@@ -296,6 +323,24 @@ def test_verls_algorithms(override: str, expected: tuple[str, ...], tmp_path: Pa
     assert (algorithm.baseline, algorithm.scale_rewards, algorithm.policy_loss, algorithm.loss_type) == expected
     if "gae" in override:
         assert kinds(done, "algorithm.adv_estimator") == {"lost"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "low", "high", "ours", "expected"),
+    [
+        ("cispo", 1.0, 5.0, "algorithm.epsilon_high", 5.0),
+        ("cispo", 1.0, 5.0, "algorithm.epsilon", 1.0),
+        ("dppo_tv", 0.1, 0.1, "algorithm.dppo_threshold", 0.1),
+        ("dppo_tv", 0.1, 0.3, "algorithm.dppo_threshold", None),
+    ],
+)
+def test_verls_bounds_of_other_losses(
+    mode: str, low: float, high: float, ours: str, expected: float | None, tmp_path: Path
+) -> None:
+    actor = "actor_rollout_ref.actor"
+    text = f"python3 -m verl.trainer.main_ppo actor_rollout_ref.rollout.n=4 {actor}.policy_loss.loss_mode={mode} "
+    done, _ = of_text(VERL, f"{text} {actor}.clip_ratio_low={low} {actor}.clip_ratio_high={high}\n", tmp_path, ".sh")
+    assert done.values.get(ours) == expected
 
 
 def test_what_a_recipe_refuses_is_left_out_and_said(tmp_path: Path) -> None:
