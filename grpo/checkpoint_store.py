@@ -196,7 +196,13 @@ class CheckpointStore:
 
     def _refusal(self, final: Path, written: int, error: Exception) -> str:
         newest = next((_num_bytes(path) for _, path in steps_in(self.folder)), 0)
-        free = shutil.disk_usage(self.folder).free
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError as gone:
+            return (
+                f"checkpoint {final} could not be written: {error}. Its folder is not there any more "
+                f"({gone.strerror}): bring back the disk or the folder, then go on with --resume"
+            )
         return (
             f"checkpoint {final} could not be written: {error}. It needs at least {max(written, newest):,} bytes, and "
             f"{free:,} are free there (a quota may allow less); the older checkpoints are whole. Free some space, "

@@ -1,5 +1,6 @@
 """Saving in the background, and which checkpoints stay."""
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -169,3 +170,15 @@ def test_a_metric_that_no_checkpoint_would_have_is_refused(overrides: list[str],
         load_recipe(SHIPPED / "quickstart.yaml", overrides)
     assert "checkpoint.metric_for_best_model" in str(caught.value)
     assert said in str(caught.value)
+
+
+def test_a_folder_that_goes_while_it_is_saved_to_is_told(tmp_path: Path, held: threading.Event) -> None:
+    folder = tmp_path / "checkpoints"
+    store = CheckpointStore(folder, retention=Retention(keep=1))
+    store.save(1, write)
+    shutil.rmtree(folder)
+    held.set()
+    with pytest.raises(CheckpointError, match="step-00000001 could not be written.*folder is not there any more"):
+        store.wait()
+    with pytest.raises(CheckpointError, match="step-00000002 could not be written"):
+        store.save(2, write)
