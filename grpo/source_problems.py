@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.metadata
+import itertools
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -79,6 +80,8 @@ class Names:
     >>> names = Names()
     >>> names.own("arithmetic"), names.own("arithmetic")
     ('arithmetic', 'arithmetic-1')
+    >>> [names.own(name) for name in ("sums-4", "sums", "sums")]  # a name may be taken with a number behind it
+    ['sums-4', 'sums', 'sums-5']
     """
 
     def __init__(self) -> None:
@@ -86,7 +89,8 @@ class Names:
 
     def own(self, name: str) -> str:
         """``name``, or with its place in the list behind it where it is taken."""
-        self._taken.append(name if name not in self._taken else f"{name}-{len(self._taken)}")
+        others = (f"{name}-{number}" for number in itertools.count(len(self._taken)))
+        self._taken.append(next(each for each in itertools.chain([name], others) if each not in self._taken))
         return self._taken[-1]
 
 
