@@ -65,7 +65,11 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """The resolved recipe as it was written, unchecked: other versions' runs can be listed and compared too."""
-        tree = parse_yaml((self.path / RECIPE).read_text(encoding="utf-8"), str(self.path / RECIPE))
+        try:
+            text = (self.path / RECIPE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.path / RECIPE} cannot be read: {error}. Name another run folder") from error
+        tree = parse_yaml(text, str(self.path / RECIPE))
         if not isinstance(tree, dict) or not isinstance(tree.get("max_steps"), int):
             raise UserError(f"{self.path / RECIPE} is no recipe that a run wrote: it has no max_steps")
         return tree
@@ -73,7 +77,7 @@ class Run:
     def rows(self) -> list[dict[str, Any]]:
         """Everything logged, one dict per step, in order of steps; ``step`` is among its keys."""
         by_step: dict[int, dict[str, Any]] = {}
-        for record in read_lines(self.path / "metrics.jsonl"):
+        for record in self._records("metrics", step=int):
             by_step.setdefault(record["step"], {}).update(record)
         return [by_step[step] for step in sorted(by_step)]
 
@@ -89,7 +93,7 @@ class Run:
     @property
     def evaluations(self) -> list[dict[str, Any]]:
         """Held-out results in the order they were made: ``step``, ``values`` and ``intervals`` by name."""
-        return read_lines(self.path / "evaluations.jsonl")
+        return self._records("evaluations", step=int, values=dict, intervals=dict)
 
     @property
     def transcripts(self) -> list[dict[str, Any]]:
@@ -139,6 +143,16 @@ class Run:
         if all(value is None for value in evaluated.values()):
             evaluated = {row["step"]: row.get(metric) for row in self.rows()}
         return {step: float(value) for step, value in evaluated.items() if isinstance(value, int | float)}
+
+    def _records(self, name: str, **kinds: type) -> list[dict[str, Any]]:
+        """The records of one of the files, each with keys of these kinds, as a run writes them."""
+        path = self.path / f"{name}.jsonl"
+        records = read_lines(path)
+        for number, record in enumerate(records, start=1):
+            for key, kind in kinds.items():
+                if not isinstance(record.get(key), kind):
+                    raise UserError(f"{path}, line {number}: no line that a run wrote ({key}). Remove that line")
+        return records
 
     def _nearest_metric(self, metric: str) -> str:
         names = {name for record in self.evaluations for name in record["values"]}

@@ -43,7 +43,7 @@ def summary(path: Path) -> Record:
         before, newest = [record["values"].get(ACCURACY) for record in ends] or [None, None]
         return {
             "path": str(path),
-            "model": settings.get("model", "?"),
+            "model": str(settings.get("model", "?")),
             "step": run.step,
             "max_steps": settings["max_steps"],
             "state": run.state,

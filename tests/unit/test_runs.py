@@ -159,3 +159,22 @@ def test_a_sparkline_takes_what_the_stream_can_show() -> None:
     assert sparkline([], width=5) == ""
     assert len(sparkline(range(1000), width=30)) == 30
     assert sparkline([0, 1], blocks=blocks_for("ascii")) == ASCII_BLOCKS[0] + ASCII_BLOCKS[-1]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("metrics.jsonl", b"{}\n"),
+        ("metrics.jsonl", b"[]\n"),
+        ("metrics.jsonl", b'{"step": null}\n'),
+        ("evaluations.jsonl", b'{"step": 3}\n'),
+        ("evaluations.jsonl", b'{"step": 3, "values": null, "intervals": {}}\n'),
+        ("recipe.yaml", b"\xff\xfe"),
+    ],
+)
+def test_one_run_that_no_run_wrote_hides_no_other(file: str, content: bytes, tmp_path: Path) -> None:
+    write_run(tmp_path / "whole")
+    (write_run(tmp_path / "broken") / file).write_bytes(content)
+    shown = grpo("runs", "list", str(tmp_path))
+    assert "4/4" in shown
+    assert f"{tmp_path / 'broken' / file}" in shown
