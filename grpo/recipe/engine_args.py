@@ -19,6 +19,7 @@ OWNED = {
     "enable_sleep_mode": "rollout.sleep",
 }
 _OTHER_FUNCTION = "the engine would compute another function than the learner, whose ratios and proofs compare the two"
+_OTHER_MODEL = "the learner reads the model as its folder or main branch has it, and the engine must read the same"
 _LAYOUT = "published weights reach the workers of rollout.tensor_parallel, and in no other layout"
 _STALE = "keys and values of earlier weights would outlive a publish"
 _OUR_PROTOCOL = "the run takes weights, workers and requests to the engine by it"
@@ -30,6 +31,10 @@ REFUSED = {
     **dict.fromkeys(("hf_overrides", "model_class_overrides", "disable_sliding_window"), _OTHER_FUNCTION),
     **dict.fromkeys(("logits_processors", "watermark_config", "override_generation_config"), _OTHER_FUNCTION),
     **dict.fromkeys(("runner", "convert", "generation_config", "diffusion_config"), _OTHER_FUNCTION),
+    **dict.fromkeys(("mamba_cache_dtype", "mamba_ssm_cache_dtype", "kv_sharing_fast_prefill"), _OTHER_FUNCTION),
+    **dict.fromkeys(("revision", "code_revision", "tokenizer_revision"), _OTHER_MODEL),
+    **dict.fromkeys(("hf_config_path", "config_format"), _OTHER_MODEL),
+    "hf_token": "recipe.yaml and trackers would show it to all who see the run; set HF_TOKEN in the environment",
     **dict.fromkeys(
         ("speculative_config", "spec_method", "spec_model", "spec_tokens"),
         "a draft model gets no new weights, and answers would not follow from their seeds alone",

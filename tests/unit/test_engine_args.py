@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_what_vllm_is_given_keeps_its_types() -> None:
-    given = "engine.args={block_size: 32, hf_token: null, limit_mm_per_prompt: {image: 0}, ignore_patterns: [a, b]}"
+    given = "engine.args={block_size: 32, download_dir: null, limit_mm_per_prompt: {image: 0}, ignore_patterns: [a, b]}"
     recipe = parse_recipe(MINIMAL, [given, "engine.args.swap=0.5"])
     assert recipe.engine.args == {
         "block_size": 32,
-        "hf_token": None,
+        "download_dir": None,
         "limit_mm_per_prompt": {"image": 0},
         "ignore_patterns": ["a", "b"],
         "swap": 0.5,
