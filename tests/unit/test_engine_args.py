@@ -74,7 +74,7 @@ for own in ({{"blocksize": 16}}, {{"block_size": "large"}}):
     unknown, refused_value = [line for line in done.stdout.splitlines() if line.startswith("recipe key")]
     assert unknown.startswith("recipe key 'engine.args.blocksize' = 16: vLLM ")
     assert unknown.endswith("has no such argument. The nearest is 'block_size'.")
-    assert refused_value.startswith("recipe key 'engine.args' = {'block_size': 'large'}: vLLM refused them: ")
+    assert refused_value.startswith("recipe key 'engine.args' = {block_size: 'large'}: vLLM refused them: ")
 
 
 def test_an_error_of_the_arguments_is_for_the_user() -> None:
