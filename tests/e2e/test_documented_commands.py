@@ -104,19 +104,19 @@ def filled(text: str) -> str:
 
 
 def _is_slow(command: Command) -> bool:
-    heavy = re.fullmatch(HEAVY, command.text) and kind_of(command) in (RUN, TRAIN)
-    return bool(heavy) and command.text not in QUICK
+    heavy = re.fullmatch(HEAVY, command.text) is not None and kind_of(command) in (RUN, TRAIN)
+    return heavy and command.text not in QUICK
 
 
-def of_kind(*kinds: str) -> list[Any]:
+def of_kind(kind: str) -> list[Any]:
+    """Those of a kind; of several that are one command once they are filled in, the first."""
+    chosen: dict[str, Command] = {}
+    for command in COMMANDS:
+        if kind_of(command) == kind:
+            chosen.setdefault(filled(command.text), command)
     return [
-        pytest.param(
-            command,
-            id=command.place,
-            marks=[pytest.mark.slow] * _is_slow(command),
-        )
-        for command in COMMANDS
-        if kind_of(command) in kinds
+        pytest.param(command, id=command.place, marks=[pytest.mark.slow] * _is_slow(command))
+        for command in sorted(chosen.values(), key=_is_slow)
     ]
 
 
