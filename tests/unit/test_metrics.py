@@ -75,7 +75,7 @@ def test_no_name_fits_two_entries():
 
 def test_timings_are_exactly_what_is_measured_in_time_rate_or_memory():
     measured = {metric.name for metric in METRICS if metric.unit in ("seconds", "tokens/s", "GiB")}
-    measured |= {metric.name for metric in METRICS if metric.name.startswith("verifier/")}  # by the pace
+    measured |= {metric.name for metric in METRICS if metric.name.startswith(("verifier/", "engine/"))}  # by the pace
     assert {metric.name for metric in METRICS if is_timing(metric.name)} == measured
     assert not is_timing("num_tokens")
     assert is_timing("step_time")

@@ -104,8 +104,8 @@ def test_an_answer_that_begins_inside_the_reasoning_is_judged_as_tinyzero_does()
 @pytest.mark.parametrize(
     ("template", "rewards", "said"),
     [
-        ("tinyzero", "[{name: countdown}, {name: format}]", "'rewards.1.args.opened' = False: .* ends inside"),
-        ("r1", "[{name: format, args: {mode: soft}}]", r"'rewards.0.args.opened' = False: .*Set .*opened=true\."),
+        ("tinyzero", "[{name: countdown}, {name: format}]", "'rewards.1.args.opened' = false: .* ends inside"),
+        ("r1", "[{name: format, args: {mode: soft}}]", r"'rewards.0.args.opened' = false: .*Set .*opened=true\."),
         ("r1_zero", "[{name: format, args: {opened: true}}]", r"does not end inside .*opened=false\."),
     ],
 )

@@ -11,6 +11,9 @@ os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the learner uses
 os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+# oneDNN keeps the code of each product of matrices, 0.3 MB for every number of tokens, and 1,024 of them unless told
+# otherwise: memory would grow for a thousand steps. Fewer cost some percent of the sampling (docs/results.md).
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 logging.getLogger("vllm.triton_utils.importing").setLevel(logging.ERROR)  # speaks before vLLM has read the level
 
