@@ -18,6 +18,7 @@
 A message says which key or file, the value found, what is allowed, and the fix.
 """
 
+LONGEST_INT = 512  # bits of a whole number that a message shows
 LONGEST_VALUE = 200  # characters of a value that a message shows
 
 
@@ -56,7 +57,9 @@ def _in_yaml(value: object) -> str:
         return f"[{', '.join(map(_in_yaml, value))}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:.3e}" if isinstance(value, int) and abs(value) > 10**40 else repr(value)
+    if isinstance(value, int) and value.bit_length() > LONGEST_INT:  # Python refuses to write out the longest
+        return f"a whole number of {value.bit_length()} bits"
+    return repr(value)
 
 
 class RecipeError(UserError):

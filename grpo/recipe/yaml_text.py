@@ -12,6 +12,7 @@ import yaml
 from grpo.errors import RecipeError, UserError
 from grpo.recipe.schema import Recipe
 
+DEEPEST = 100  # values within values
 LONGEST_NUMBER = 1000  # digits; Python itself refuses 4,301
 
 
@@ -83,6 +84,7 @@ class _Loader(yaml.SafeLoader):
     An alias can name what holds it, or stand for itself a billion times over.
     """
 
+    _depth = 0  # of the node being read: brackets by the thousand take PyYAML the square of their number
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # none of YAML 1.1's
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -90,7 +92,13 @@ class _Loader(yaml.SafeLoader):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             problem = f"the alias *{event.anchor} stands for another value, and a recipe has none"
             raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
-        return super().compose_node(parent, index)
+        self._depth += 1
+        if self._depth > DEEPEST:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, f"values nested more than {DEEPEST} deep", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         first_line: dict[str, int] = {}

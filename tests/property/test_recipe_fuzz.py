@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from grpo.data import Dataset, load_data
@@ -130,6 +130,8 @@ def test_any_overrides(overrides: list[str]) -> None:
 
 @fuzz(max_examples=40)
 @given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=10), SENSIBLE | VALUES, max_size=3))
+@example({"seed": 10**400})  # more than a message can show as a number
+@example({"seed": 10**5000})  # and more than Python writes out
 def test_any_overrides_from_python(overrides: dict[str, object]) -> None:
     accepted(QUICKSTART, overrides)
 
