@@ -4,7 +4,7 @@
 
 The quickstart as it is shipped (a checkpoint every 25 steps), and SmolLM2-135M on one-digit arithmetic with a
 checkpoint (1.6 GB in fp32) every 10 steps. The other side is the same run, waiting for each save to be on the disk.
-``--quick``: 30 steps of the quickstart, a checkpoint every 10.
+``--quick``: 31 steps of the quickstart, a checkpoint every 10; 11 steps of SmolLM2-135M.
 """
 
 import argparse
@@ -42,7 +42,8 @@ def main() -> None:
     quickstart = [*QUICKSTART, *(["max_steps=31", "checkpoint.every=10"] if args.quick else [])]
     rows = rows_of("quickstart", "quickstart", quickstart)
     if args.smollm2:
-        rows += rows_of("SmolLM2-135M, fp32", "smollm2_arithmetic", [*SMOLLM2, f"model={args.smollm2}"])
+        smollm2 = [*SMOLLM2, f"model={args.smollm2}", *(["max_steps=11"] if args.quick else [])]
+        rows += rows_of("SmolLM2-135M, fp32", "smollm2_arithmetic", smollm2)
     print_report("checkpoints", rows)
 
 
