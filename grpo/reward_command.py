@@ -26,6 +26,12 @@ def reward_test(
         Path | None,
         typer.Option("--data", help="A .jsonl file with question and answer, or a run's transcripts.jsonl."),
     ] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", metavar="COLUMN", help="Its column with the problem's text.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="COLUMN", help="Its column with the reference answer.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Try a reward function: verdicts on samples, time, memory, and texts that a policy may come to write.
@@ -35,4 +41,6 @@ def reward_test(
     with reported(debug=debug, interrupted="Nothing was kept of this trial."):
         from grpo.reward_trial import report_trial
 
-        typer.echo(report_trial(function, arguments or [], data, waiting=functools.partial(typer.echo, err=True)))
+        columns = {name: column for name, column in (("question", question), ("reference", reference)) if column}
+        waiting = functools.partial(typer.echo, err=True)
+        typer.echo(report_trial(function, arguments or [], data, columns=columns, waiting=waiting))

@@ -1,8 +1,9 @@
 """``grpo reward test``: a reward function by name or file, tried on a file's rows."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,9 +17,18 @@ from rewards.verdict import Verifier
 
 
 def report_trial(
-    function: str, arguments: Sequence[str], data: Path | None, *, waiting: Callable[[str], None] = lambda _: None
+    function: str,
+    arguments: Sequence[str],
+    data: Path | None,
+    *,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """The trial as text; ``waiting`` is told of every verdict that is slow to come, and when it will be given up.
+    """The trial as text.
+
+    Args:
+        columns: what the file's columns for ``question`` and ``reference`` are called, where it is not so.
+        waiting: is told of every verdict that is slow to come, and when it will be given up.
 
     Raises:
         UserError: there is no such function, it does not take these arguments, or the file has no such rows.
@@ -32,15 +42,16 @@ def report_trial(
         trial = try_verifier(
             verifier,
             rows,
+            columns=columns,
             waiting=lambda what: waiting(f"waiting for the verdict of {function} on {what}: {until}"),
         )
     except ValueError as error:
-        raise DataError(f"--data {data}: {error}. Each line is one object with question and answer") from None
+        raise DataError(f"--data {data}: {error}. Name the columns: --question COLUMN --reference COLUMN") from None
     finally:
         verifier.close()
     report = "\n".join(trial.lines())
     if trial.findings:
-        raise VerifierError(f"{len(trial.findings)} findings\n{report}")
+        raise VerifierError(f"{len(trial.findings)} finding{'s' * (len(trial.findings) > 1)}\n{report}")
     return report
 
 

@@ -267,9 +267,10 @@ def recipe_for(target: str, recipe: Path | str | None, overrides: Overrides = ()
     for folder in (Path(target), Path(target).resolve().parent.parent):
         if (folder / RECIPE).is_file():
             return load_recipe(folder / RECIPE, overrides)
+    near = nearest_run(Path(target))
     raise UserError(
-        f"'{target}' is no run folder, so no recipe says what its problems and rewards are. Name one: "
-        "--recipe recipes/quickstart.yaml, say"
+        f"'{target}' is no run folder, so no recipe says what its problems and rewards are. "
+        + (f"Did you mean {near}?" if near else "Name one: --recipe recipes/quickstart.yaml, say")
     )
 
 

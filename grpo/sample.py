@@ -37,7 +37,7 @@ class Answer:
     verdicts: Mapping[str, Verdict]
 
     def summary(self) -> str:
-        """Such as ``number: correct 1, 12 tokens, stop``."""
+        """Such as ``number: correct 1, 12 tokens, stop``; where there is no score, why."""
         verdicts = (f"{name}: {verdict.status.value}{_score(verdict)}" for name, verdict in self.verdicts.items())
         return ", ".join((*verdicts, f"{self.num_tokens} tokens", self.finish_reason))
 
@@ -127,7 +127,7 @@ def show(asked: Sequence[Asked]) -> None:
         if one.reference is not None:
             out.print(Text(f"reference: {printable(one.reference, out.encoding)}", style="dim"))
         for number, answer in enumerate(one.answers, start=1):
-            out.print(Text(f"[{number}] {answer.summary()}", style="bold"))
+            out.print(Text(f"[{number}] {printable(answer.summary(), out.encoding)}", style="bold"))
             out.print(Text(printable(answer.text, out.encoding)))
 
 
@@ -236,4 +236,6 @@ def _asked(prompt: Prompt, is_judged: bool, answers: Sequence[ScoredCompletion],
 
 
 def _score(verdict: Verdict) -> str:
-    return "" if verdict.score is None else f" {verdict.score:.3g}"
+    if verdict.score is None:
+        return f" ({verdict.reason})" if verdict.reason else ""
+    return f" {verdict.score:.3g}"

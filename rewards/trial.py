@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rewards.hostile import HOSTILE
@@ -51,25 +52,32 @@ class Trial:
 
 
 def try_verifier(
-    verifier: Verifier, rows: Sequence[Mapping[str, Any]] = (), *, waiting: Callable[[str], None] = lambda _: None
+    verifier: Verifier,
+    rows: Sequence[Mapping[str, Any]] = (),
+    *,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> Trial:
     """Judge answers to each row's problem, the same ones again in another order, and every hostile text.
 
     Args:
         rows: columns ``question`` and ``answer`` (or ``reference``); ``completion`` where there is one, as in a run's
             transcripts, else the reference itself, another row's, and none at all are judged. Absent: two sums.
+        columns: other names of the columns ``question`` and ``reference``, by these.
         waiting: is told, from another thread, what is being judged where that takes longer than ``SLOW_S``.
     """
     trial, watched = Trial(), _Watched(verifier, waiting)
-    rows = list(rows or _EXAMPLE)[:MAX_ROWS]
-    for place, row in enumerate(rows):
-        question = _question(row)
-        texts = _answers(row, _question(rows[(place + 1) % len(rows)]))
+    if not rows:
+        rows, columns = _EXAMPLE, {}
+    rows = list(rows)[:MAX_ROWS]
+    questions = [_question(row, columns) for row in rows]
+    for place, (row, question) in enumerate(zip(rows, questions, strict=True)):
+        texts = _answers(row, question.reference, questions[(place + 1) % len(rows)].reference)
         judged = watched.judge({f"{place}: {label}": text for label, text in texts.items()}, question)
         trial.cases += [_case(f"{place}: {label}", *one) for label, one in zip(texts, judged, strict=True)]
         _judge_again(watched, trial, place, texts, question, [verdict for verdict, _ in judged])
     for label, text in HOSTILE.items():
-        ((verdict, seconds),) = watched.judge({label: text}, _question(rows[0]))
+        ((verdict, seconds),) = watched.judge({label: text}, questions[0])
         trial.hostile.append(_case(label, verdict, seconds))
     _look_at(trial)
     trial.peak_mb = _peak_mb(verifier)
@@ -124,14 +132,18 @@ def _judge_again(
 
 
 def _look_at(trial: Trial) -> None:
+    unscored: dict[str, list[str]] = {}  # by the reason, which many may share
     for kind, cases in (("answer", trial.cases), ("hostile text", trial.hostile)):
         for case in cases:
             if case.verdict.score is None:
-                trial.findings.append(f"{kind} '{case.label}' has no score: {case.verdict.reason}")
+                unscored.setdefault(case.verdict.reason, []).append(f"{kind} '{case.label}'")
             if case.seconds > SLOW_S:
                 trial.findings.append(f"{kind} '{case.label}' took {case.seconds:.1f} s")
+    for reason, (first, *others) in unscored.items():
+        have = f" and {len(others)} more have" if others else " has"
+        trial.findings.append(f"{first}{have} no score: {reason}")
     scores = {case.verdict.score for case in trial.cases}
-    if len(scores) == 1:
+    if len(scores) == 1 and scores != {None}:
         trial.findings.append(f"every answer scored {scores.pop()}: nothing can be learned from that")
     best = max((case.verdict.score for case in trial.cases if case.verdict.score is not None), default=None)
     for case in trial.hostile:
@@ -139,25 +151,25 @@ def _look_at(trial: Trial) -> None:
             trial.findings.append(f"hostile text '{case.label}' scored {case.verdict.score:g}, more than any answer")
 
 
-def _question(row: Mapping[str, Any]) -> Question:
+def _question(row: Mapping[str, Any], columns: Mapping[str, str]) -> Question:
     """Raises ValueError naming the column that is missing."""
-    text = row.get("question", row.get("problem"))
-    reference = row.get("reference", row.get("answer", row.get("solution")))
-    for key, value in (("question", text), ("reference' or 'answer", reference)):
+    asked, right = columns.get("question", "question"), columns.get("reference", "")
+    text = row.get(asked, None if "question" in columns else row.get("problem"))
+    reference = row.get(right) if right else row.get("reference", row.get("answer", row.get("solution")))
+    for key, value in ((asked, text), (right or "reference' or 'answer", reference)):
         if value is None:
             raise ValueError(f"a row has no column '{key}': it has {', '.join(map(repr, row)) or 'none'}")
     return Question(text=str(text), reference=str(reference), columns=row)
 
 
-def _answers(row: Mapping[str, Any], other: Question) -> dict[str, str]:
+def _answers(row: Mapping[str, Any], reference: str, other: str) -> dict[str, str]:
     if "completion" in row:
         return {"its completion": str(row["completion"])}
-    reference = _question(row).reference
     return {
         "the reference": reference,
         "in answer tags": f"<think>So it is.</think> <answer>{reference}</answer>",
         "in a box": f"Hence \\boxed{{{reference}}}.",
-        "another's reference": f"<think>So it is.</think> <answer>{other.reference}</answer>",
+        "another's reference": f"<think>So it is.</think> <answer>{other}</answer>",
         "nothing": "",
     }
 

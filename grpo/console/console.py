@@ -25,6 +25,7 @@ from grpo.console.marks import marks_for, printable
 from grpo.console.pace import PACE_STEPS, Pace
 from grpo.console.view import LONGEST_TEXT, PARTS, Answer, Curve, Snapshot, draw, seconds_by_part
 
+IDLE_STEPS = 5  # from the first on, after which it is said that none of them learned
 PLAIN_LINES = 20  # about so many lines where there is no terminal
 _PASS_AT_1 = re.compile(r"val-core/.+/acc/mean@\d+")
 _SHOWN = (
@@ -70,6 +71,7 @@ class Console:
         self._seconds: deque[dict[str, float]] = deque(maxlen=PACE_STEPS)
         self._view = Snapshot(total=total_steps, step=first_step or None)
         self._doing_since = 0.0
+        self._idle, self._trained = 0, False  # steps that learned from no group; whether one learned from any
         live = total_steps > 0 and terminal and not quiet and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
         self._live = (
             Live(get_renderable=self._draw, console=self._out, refresh_per_second=1, transient=True) if live else None
@@ -85,6 +87,8 @@ class Console:
         if "reward" in shown:
             self._pace.record(step)
             self._reward.add(shown["reward"])
+        if "groups/trained" in values:
+            self._count_idle(values["groups/trained"] > 0)
         if spent := seconds_by_part(values):
             self._seconds.append(spent)
         if self._live is not None:
@@ -94,6 +98,16 @@ class Console:
         if evaluated or ("reward" in shown and (step % self._every == 0 or step in (1, self._total))):
             left = self._pace.left() if step < self._total else ""
             self.note(self._plain_line(left))
+
+    def _count_idle(self, trained: bool) -> None:
+        """Say once that nothing is learned, while the run can still be spared."""
+        self._trained |= trained
+        self._idle += not trained
+        if not self._trained and self._idle == min(IDLE_STEPS, self._total):
+            self.say(
+                f"nothing was learned so far ({self._idle} steps): the answers of each group had one reward, or were "
+                'left out. See "It does not learn" in docs/troubleshooting.md'
+            )
 
     def transcript(self, record: Mapping[str, Any]) -> None:
         """Show a sampled answer with its verdict: the record as the run folder's ``transcripts`` have it."""

@@ -42,6 +42,8 @@ PEERS = {  # what other trainers call it, by the last part of the name
     **dict.fromkeys(("reward_funcs", "reward_weights"), "rewards"),
     "model_name_or_path": "model",
     "dataset_name": "data.train.path",
+    **dict.fromkeys(("answer", "solution", "ground_truth", "answer_column"), "data.train.reference"),
+    **dict.fromkeys(("problem", "question_column", "prompt_column"), "data.train.question"),
     "save_steps": "checkpoint.every",
     "eval_steps": "evaluation.every",
     "ppo_max_token_len_per_gpu": "learner.row_tokens",

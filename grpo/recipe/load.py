@@ -189,8 +189,8 @@ def _unknown_key(key: str, value: object) -> RecipeError:
     if key in RENAMED:
         return RecipeError(key, value, "there is no such key any more", RENAMED[key])
     nearest = nearest_key(key)
-    hint = f"The nearest is '{nearest}'." if nearest else "Nothing is like it; `grpo check RECIPE` prints every key."
-    return RecipeError(key, value, "there is no such key", hint)
+    every = "Nothing is like it; docs/keys.md and `grpo schema` have every key."
+    return RecipeError(key, value, "there is no such key", f"The nearest is '{nearest}'." if nearest else every)
 
 
 def _as_recipe_error(error: ValidationError, tree: Mapping[str, Any]) -> RecipeError:

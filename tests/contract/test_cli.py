@@ -235,7 +235,7 @@ def test_a_reward_can_be_tried_before_a_run_meets_it(tmp_path: Path) -> None:
     assert "1 MB of opening braces" in good.stdout
     bad = grpo("reward", "test", "mine.py:picky", "--data", "data.jsonl", cwd=tmp_path)
     assert bad.returncode == 1
-    assert "hostile text 'empty' has no score: mine.py:picky raised IndexError" in bad.stderr
+    assert "and 1 more have no score: mine.py:picky raised IndexError" in bad.stderr
     for args, said in (
         (["mine.py:nowhere"], "has no function 'nowhere'; it has brevity, picky"),
         (["numbr"], "did you mean 'number'?"),

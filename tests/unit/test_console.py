@@ -49,6 +49,20 @@ def plain(total_steps: int, **options: int) -> tuple[Console, io.StringIO]:
     return Console(total_steps, file=file, **options), file
 
 
+def test_a_run_that_learns_nothing_is_told_once():
+    console, file = plain(40)
+    for step in range(1, 21):
+        console.log(step, step_values(0.0) | {"groups/trained": 0.0})
+    assert file.getvalue().count("nothing was learned so far (5 steps)") == 1
+
+
+def test_a_run_that_learned_once_is_not_told_so():
+    console, file = plain(40)
+    for step in range(1, 21):
+        console.log(step, step_values(0.0) | {"groups/trained": float(step == 2)})
+    assert "nothing was learned" not in file.getvalue()
+
+
 def test_without_a_terminal_one_line_every_so_many_steps():
     console, file = plain(40)
     for step in range(1, 41):

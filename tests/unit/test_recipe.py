@@ -199,7 +199,7 @@ def test_unknown_key_names_the_nearest_in_the_whole_schema(override: str, neares
 @pytest.mark.parametrize("override", ["algorithm.colour=1", "rollout.x=1", "algorithm.ppo_mini_batch_size=2"])
 def test_unknown_key_that_is_like_no_other_is_told_no_other(override: str) -> None:
     assert "The nearest is" not in str(refused(override))
-    assert "`grpo check RECIPE` prints every key" in refused(override).fix
+    assert "`grpo schema` have every key" in refused(override).fix
 
 
 def test_unknown_key_in_the_file_is_refused_too() -> None:
