@@ -77,7 +77,7 @@ def test_a_run_answers_and_its_rewards_judge(run: grpo.Run) -> None:
         ({"questions": []}, UserError, "nothing is asked"),
         ({"questions": ["1+1"], "references": ["2", "3"]}, DataError, "2 references for 1 questions"),
         ({"questions": ["1+1"], "references": ["two"]}, DataError, "reference 'two'"),
-        ({"questions": ["1+1"], "num_samples": 0}, UserError, "-n = 0: must be at least 1"),
+        ({"questions": ["1+1"], "num_samples": 0}, UserError, "-n = 0: must be a number from 1"),
         ({"questions": ["1+1"], "max_tokens": 9000}, RecipeError, "exceeds the window"),
     ],
 )
