@@ -58,8 +58,7 @@ class Material:
         Raises:
             DataError: a prompt is longer than rollout.max_prompt_length.
         """
-        for place, problem in enumerate(self.dataset.held_out):
-            self.prompts.encode(problem, ordinal=place, attempt=0)
+        self.held_out_prompts()
         for place, problem in enumerate(self.dataset.train.listed):
             self.prompts.encode(problem, ordinal=place, attempt=0)
 
@@ -87,13 +86,7 @@ class Material:
             self.held_out_prompts(),
             score_all=self.scorer.score_all,
             accuracy=self.scorer.accuracy,
-            sampling=Sampling(
-                max_tokens=self.recipe.rollout.max_completion_length,
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                stop_token_ids=self.prompts.end_token_ids,
-                stop=tuple(self.recipe.rollout.stop),
-            ),
+            sampling=evaluation_sampling(self.recipe, self.prompts),
             num_samples=settings.num_samples,
             seed=self.recipe.seed,
         )
@@ -113,6 +106,17 @@ class Material:
         length = min(PROBE_TOKENS, window_of(self.recipe) - 1)
         starts = range(0, NUM_PROBES * length, length)
         return [token_ids[start : start + length] for start in starts if len(token_ids) > start + 1]
+
+
+def evaluation_sampling(recipe: Recipe, prompts: Prompts) -> Sampling:
+    """How held-out problems are answered."""
+    return Sampling(
+        max_tokens=recipe.rollout.max_completion_length,
+        temperature=recipe.evaluation.temperature,
+        top_p=recipe.evaluation.top_p,
+        stop_token_ids=prompts.end_token_ids,
+        stop=tuple(recipe.rollout.stop),
+    )
 
 
 def scorer_of(recipe: Recipe, prompts: Prompts) -> Scorer:

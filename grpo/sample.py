@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import rich.console
@@ -14,10 +14,10 @@ from grpo.check import check_window
 from grpo.console import printable
 from grpo.data import load_data
 from grpo.datatypes import Completion, Problem, Prompt, ScoredCompletion
-from grpo.engine.protocol import Request, Sampling
+from grpo.engine.protocol import Request
 from grpo.errors import DataError, UserError
 from grpo.launch import engine_alone, over_model
-from grpo.material import scorer_of
+from grpo.material import evaluation_sampling, scorer_of
 from grpo.model_shape import read_shape
 from grpo.prompts import Prompts
 from grpo.recipe import Recipe
@@ -99,12 +99,14 @@ def sample(
     check_devices(recipe)
     recipe = _with_room(over_model(recipe, target), max_tokens)
     with contextlib.ExitStack() as stack:
-        prompts = Prompts(recipe.model, recipe.template, max_prompt_length=recipe.rollout.max_prompt_length)
+        prompts = Prompts.of(recipe)
         scorer = scorer_of(recipe, prompts)
         stack.callback(scorer.close)
         asked = [*_own(questions, references, scorer), *_held_out(recipe, held_out, scorer)]
         encoded = [prompts.encode(problem, ordinal=place, attempt=0) for place, (problem, _) in enumerate(asked)]
-        drawn = _sampling(recipe, prompts, temperature)
+        drawn = evaluation_sampling(recipe, prompts)
+        if temperature is not None:
+            drawn = replace(drawn, temperature=temperature)
         requests = [
             Request(prompt=prompt, sample_index=i, seed=_seed(recipe, prompt.problem, i), sampling=drawn)
             for prompt in encoded
@@ -189,16 +191,6 @@ def _held_out(recipe: Recipe, count: int, scorer: Scorer) -> Iterator[tuple[Prob
             f"Ask {len(known)} or fewer"
         )
     yield from ((problem, True) for problem in known[:count])
-
-
-def _sampling(recipe: Recipe, prompts: Prompts, temperature: float | None) -> Sampling:
-    return Sampling(
-        max_tokens=recipe.rollout.max_completion_length,
-        temperature=recipe.evaluation.temperature if temperature is None else temperature,
-        top_p=recipe.evaluation.top_p,
-        stop_token_ids=prompts.end_token_ids,
-        stop=tuple(recipe.rollout.stop),
-    )
 
 
 def _seed(recipe: Recipe, problem: Problem, index: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 import grpo
 from grpo.errors import DataError, RecipeError, UserError
-from grpo.recipe import SHIPPED
+from grpo.recipe import SHIPPED, load_recipe
 from grpo.sample import sample
 
 pytest.importorskip("vllm", reason="needs vLLM (pip install 'grpo[cpu]')")
@@ -69,6 +69,15 @@ def test_a_run_answers_and_its_rewards_judge(run: grpo.Run) -> None:
     known = sample(str(run.path), run.recipe, ["3+4-2"], held_out=2, num_samples=2)
     assert [one.reference is None for one in known] == [True, False, False]
     assert all(answer.verdicts for one in known[1:] for answer in one.answers)
+
+
+def test_a_question_is_asked_as_the_recipe_asks_with_its_system_prompt_and_switches(tmp_path: Path) -> None:
+    template = tmp_path / "mine.jinja"
+    template.write_text("{{ messages[0].content }}{{ mark }} {{ question }}", encoding="utf-8")
+    keys = {"template": template, "system_prompt": "1+1=2", "chat_template_kwargs": {"mark": ";"}}
+    recipe = load_recipe(QUICKSTART, keys | {"rollout.engine": "transformers"})
+    (asked,) = sample("tiny-base", recipe, ["3+4"], num_samples=1, max_tokens=2)
+    assert asked.prompt == "1+1=2; 3+4"
 
 
 @pytest.mark.parametrize(
