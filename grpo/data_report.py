@@ -153,7 +153,9 @@ def report_of(recipe: Recipe) -> DataReport:
     return DataReport(
         recipe=recipe,
         dataset=dataset,
-        shown=tuple((prompt, prompts.decode(prompt.token_ids), _pieces(prompts, prompt)) for prompt in first),
+        shown=tuple(
+            (prompt, prompts.decode(prompt.token_ids), tuple(prompts.pieces(prompt.token_ids))) for prompt in first
+        ),
         lengths=tuple(len(prompt.token_ids) for prompt in measured),
         stops=tuple(prompts.stops()),
         too_long=tuple(prompt.problem.problem_id for prompt in measured if len(prompt.token_ids) > limit),
@@ -171,10 +173,6 @@ def bins(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     for start in range(low, high + 1, width):
         end = start + width - 1
         yield start, end, sum(start <= length <= end for length in lengths)
-
-
-def _pieces(prompts: Prompts, prompt: Prompt) -> tuple[str, ...]:
-    return tuple(prompts.pieces(prompt.token_ids))
 
 
 def _source_lines(record: SourceRecord) -> Iterator[str]:

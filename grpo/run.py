@@ -88,7 +88,8 @@ class Run:
             import pandas
         except ImportError:
             return self.rows()
-        return pandas.DataFrame(self.rows(), columns=None if self.rows() else ["step"]).set_index("step")
+        rows = self.rows()
+        return pandas.DataFrame(rows, columns=None if rows else ["step"]).set_index("step")
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
@@ -120,9 +121,7 @@ class Run:
 
     def best_step(self, metric: str = ACCURACY) -> tuple[int, float, Path]:
         """The step of ``best(metric)``, the metric there, and the checkpoint."""
-        found, checkpoints = self.values(metric), self.checkpoints()
-        if not found:
-            raise UserError(f"run {self.path} has no metric {metric!r}{self._nearest_metric(metric)}")
+        found, checkpoints = self.known_values(metric), self.checkpoints()
         candidates = [(value, step) for step, value in found.items() if step in checkpoints]
         if not candidates:
             raise UserError(
@@ -143,6 +142,17 @@ class Run:
         if all(value is None for value in evaluated.values()):
             evaluated = {row["step"]: row.get(metric) for row in self.rows()}
         return {step: float(value) for step, value in evaluated.items() if isinstance(value, int | float)}
+
+    def known_values(self, metric: str) -> dict[int, float]:
+        """As ``values``.
+
+        Raises:
+            UserError: no step has the metric; the message names the nearest.
+        """
+        found = self.values(metric)
+        if not found:
+            raise UserError(f"run {self.path} has no metric {metric!r}{self._nearest_metric(metric)}")
+        return found
 
     def _records(self, name: str, **kinds: type) -> list[dict[str, Any]]:
         """The records of one of the files, each with keys of these kinds, as a run writes them."""

@@ -105,9 +105,7 @@ def compare(paths: Sequence[Path], metric: str) -> Record:
 def _results(run: Run, metric: str) -> Record:
     evaluations = [record for record in run.evaluations if record["values"].get(ACCURACY) is not None]
     best = max(evaluations, key=lambda record: (record["values"][ACCURACY], record["step"]), default=None)
-    course = run.values(metric)
-    if not course and run.step:
-        run.best_step(metric)  # raises with the nearest name
+    course = run.known_values(metric) if run.step else run.values(metric)
     return {
         "path": str(run.path),
         "step": run.step,
