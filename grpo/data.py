@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from grpo.datatypes import Problem
 from grpo.errors import DataError
+from grpo.proportion import in_proportion
 from grpo.recipe import Data, DataSource, TrainSource
 from grpo.seeds import named_seed
 from grpo.source_problems import NUM_NAMED, CheckReference, Names, SourceProblems, held_out_split, load_source
@@ -94,20 +95,6 @@ def load_data(data: Data, *, seed: int, check_reference: CheckReference) -> Data
         num_duplicates=sum(len(record.duplicates) for record in records),
         sources=tuple(records),
     )
-
-
-def in_proportion(total: int, weights: Sequence[float]) -> list[int]:
-    """Parts of ``total`` by weight: whole numbers that sum to it, those with the largest remainders rounded up.
-
-    >>> in_proportion(128, [3.0, 1.0]), in_proportion(10, [1.0, 1.0, 1.0])
-    ([96, 32], [4, 3, 3])
-    """
-    exact = [total * weight / sum(weights) for weight in weights]
-    parts = [int(part) for part in exact]
-    by_remainder = sorted(range(len(parts)), key=lambda place: parts[place] - exact[place])
-    for place in by_remainder[: total - sum(parts)]:
-        parts[place] += 1
-    return parts
 
 
 def _load_all(sources: Mapping[str, DataSource], check: CheckReference) -> list[SourceProblems]:

@@ -39,7 +39,7 @@ class ProblemStream(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shuffled:
     """A finite set, in another order each epoch; the order follows from the seed and the epoch.
 
@@ -64,11 +64,14 @@ class Shuffled:
 
     def problem(self, ordinal: int) -> tuple[Problem, int]:
         epoch, place = divmod(ordinal, len(self.problems))
-        return self.problems[_epoch_order(self.seed, epoch, len(self.problems))[place]], epoch
+        return self.problems[self._order(epoch)[place]], epoch
+
+    def _order(self, epoch: int) -> Sequence[int]:
+        return _epoch_order(self.seed, epoch, len(self.problems))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Curriculum:
+class Curriculum(Shuffled):
     """A finite set by ascending difficulty, in every epoch; those of one difficulty in another order each epoch.
 
     >>> problems = tuple(Problem(problem_id=f"p/{i}", question=f"{i}?", reference="0") for i in range(3))
@@ -77,21 +80,10 @@ class Curriculum:
     ['p/1', 'p/0', 'p/2', 'p/1']
     """
 
-    problems: tuple[Problem, ...]
     difficulties: tuple[float, ...]  # of each problem
-    seed: int
 
-    @property
-    def size(self) -> int | None:
-        return len(self.problems)
-
-    @property
-    def listed(self) -> tuple[Problem, ...]:
-        return self.problems
-
-    def problem(self, ordinal: int) -> tuple[Problem, int]:
-        epoch, place = divmod(ordinal, len(self.problems))
-        return self.problems[_ascending_order(self, epoch)[place]], epoch
+    def _order(self, epoch: int) -> Sequence[int]:
+        return _ascending_order(self, epoch)
 
 
 @functools.lru_cache(maxsize=16)

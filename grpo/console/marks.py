@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, chop_cells
 
+from grpo.proportion import in_proportion
+
 
 @dataclass(frozen=True, slots=True)
 class Marks:
@@ -49,15 +51,9 @@ def cells_of(parts: Mapping[str, float], width: int) -> dict[str, int]:
     >>> cells_of({"a": 2.0, "b": 1.0, "c": 0.01}, 10)
     {'a': 7, 'b': 3, 'c': 0}
     """
-    total = math.fsum(parts.values())
-    if total <= 0 or width < 1:
+    if math.fsum(parts.values()) <= 0 or width < 1:
         return dict.fromkeys(parts, 0)
-    exact = {name: width * value / total for name, value in parts.items()}
-    cells = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(parts, key=lambda name: cells[name] - exact[name])
-    for name in by_remainder[: width - sum(cells.values())]:
-        cells[name] += 1
-    return cells
+    return dict(zip(parts, in_proportion(width, list(parts.values())), strict=True))
 
 
 def folded(text: str, width: int, num_lines: int, ellipsis: str) -> list[str]:

@@ -9,7 +9,6 @@ import io
 import json
 import tokenize
 import types
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -18,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from grpo.recipe import schema
-from grpo.recipe.keys import section_of
+from grpo.recipe.keys import fields_below
 from grpo.recipe.schema import Recipe
 
 WORDS: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "mapping"}
@@ -58,7 +57,7 @@ def describe_keys() -> list[Key]:
             default=REQUIRED if field.is_required() else json.dumps(field.default),
             sentence=sentences_of(model)[key.rpartition(".")[2]],
         )
-        for key, model, field in _fields(Recipe, "")
+        for key, model, field in fields_below(Recipe)
     ]
 
 
@@ -182,18 +181,9 @@ def _lines_of(node: ast.AnnAssign) -> range:
     return range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
-def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
-    for name, field in model.model_fields.items():
-        section, is_list = section_of(field.annotation)
-        if section is None:
-            yield prefix + name, model, field
-        else:
-            yield from _fields(section, f"{prefix}{name}.N." if is_list else f"{prefix}{name}.")
-
-
 @cache
 def _by_key() -> dict[str, FieldInfo]:
-    return {key: field for key, _, field in _fields(Recipe, "")}
+    return {key: field for key, _, field in fields_below(Recipe)}
 
 
 def _field_of(key: str) -> FieldInfo:
@@ -201,4 +191,4 @@ def _field_of(key: str) -> FieldInfo:
 
 
 def _sections() -> list[type[BaseModel]]:
-    return list(dict.fromkeys(model for _, model, _ in _fields(Recipe, "") if model is not Recipe)) + [schema.Data]
+    return list(dict.fromkeys(model for _, model, _ in fields_below(Recipe) if model is not Recipe)) + [schema.Data]

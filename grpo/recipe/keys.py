@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from grpo.recipe.schema import Recipe, Section
 
 
 def recipe_keys() -> tuple[str, ...]:
     """Every dotted key of the schema; ``N`` stands for a place in a list."""
-    return tuple(_keys_below(Recipe, ""))
+    return tuple(key for key, _, _ in fields_below(Recipe))
 
 
 RENAMED = {  # keys of earlier recipes: what to write now
@@ -78,13 +79,14 @@ def _sections() -> tuple[str, ...]:
     return tuple(dict.fromkeys(".".join(part[:depth]) for part in parts for depth in range(1, len(part))))
 
 
-def _keys_below(model: type[BaseModel], prefix: str) -> Iterator[str]:
+def fields_below(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
+    """Every dotted key, with the section that it stands in and its field there."""
     for name, field in model.model_fields.items():
         section, is_list = section_of(field.annotation)
         if section is None:
-            yield prefix + name
+            yield prefix + name, model, field
         else:
-            yield from _keys_below(section, f"{prefix}{name}.N." if is_list else f"{prefix}{name}.")
+            yield from fields_below(section, f"{prefix}{name}.N." if is_list else f"{prefix}{name}.")
 
 
 def section_of(annotation: Any) -> tuple[type[Section] | None, bool]:

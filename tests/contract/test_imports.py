@@ -41,7 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     "buffer": COMMON,
     "judge": COMMON | {"rewards"},
     "scoring": COMMON | {"judge", "rewards"},
-    "console": COMMON | {"sparkline"},
+    "proportion": set(),
+    "console": COMMON | {"proportion", "sparkline"},
     "sinks": COMMON,
     "run_folder": COMMON,
     "chain": COMMON | {"run_folder"},
@@ -61,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "streams": COMMON | {"generators"},
     "source_problems": COMMON
     | {"columns", "generators", "gym_generator", "loading_bar", "row_filter", "row_function", "sources", "streams"},
-    "data": COMMON | {"source_problems", "streams"},
+    "data": COMMON | {"proportion", "source_problems", "streams"},
     "prompts": COMMON | {"models", "templates"},
     "prompt_outline": COMMON | {"models", "model_shape", "templates"},
     "model_shape": COMMON | {"models"},

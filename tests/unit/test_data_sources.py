@@ -12,9 +12,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from grpo.data import Dataset, in_proportion, load_data
+from grpo.data import Dataset, load_data
 from grpo.errors import DataError
 from grpo.loading_bar import with_bar
+from grpo.proportion import in_proportion
 from grpo.recipe import Data
 from grpo.streams import Curriculum, Mixed, question_key
 from grpo.surroundings import surroundings
