@@ -1,11 +1,10 @@
 """From a row's columns to a problem: which column is the question, which the reference, why a row cannot be used."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 
 from grpo.datatypes import Problem
-from grpo.errors import DataError
+from grpo.errors import DataError, did_you_mean
 from grpo.recipe import DataSource
 from grpo.sources import Row, Table
 
@@ -67,8 +66,7 @@ def _check_column(column: str, table: Table, key: str, path: str) -> None:
         return
     if "." in column and any(value_of(row, column) is not None for row in table.rows):
         return
-    near = difflib.get_close_matches(column, table.columns, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else f"Set {key} to one of them."
+    hint = did_you_mean(column, table.columns, f"Set {key} to one of them.")
     raise DataError(f"{key} = {column!r}: {path!r} has the columns {', '.join(table.columns)}. {hint}")
 
 

@@ -18,6 +18,10 @@
 A message says which key or file, the value found, what is allowed, and the fix.
 """
 
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
 LONGEST_INT = 512  # bits of a whole number that a message shows
 LONGEST_VALUE = 200  # characters of a value that a message shows
 
@@ -48,6 +52,22 @@ def shortened(text: str) -> str:
     '99999...'
     """
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The fix where one of several names was meant: the nearest, or else what ``otherwise`` says.
+
+    >>> did_you_mean("levle", ["question", "level"], "Name a column."), did_you_mean("x", ["level"], "Name a column.")
+    ("Did you mean 'level'?", 'Name a column.')
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean '{near[0]}'?" if near else otherwise
+
+
+def did_you_mean_file(path: Path, pattern: str = "*") -> str:
+    """The fix where there is no file at ``path``: the nearest beside it, of those that fit ``pattern``."""
+    near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob(pattern)], n=1)
+    return f"Did you mean {str(path.parent / near[0])!r}?" if near else "Paths are relative to the working folder."
 
 
 def _in_yaml(value: object) -> str:

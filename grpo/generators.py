@@ -6,7 +6,6 @@ The split of a problem follows from the problem alone (a hash), so no seed and n
 problem into training.
 """
 
-import difflib
 import functools
 import hashlib
 import inspect
@@ -18,7 +17,7 @@ from typing import ClassVar, Protocol
 
 from grpo.arithmetic import problem_at
 from grpo.datatypes import Problem
-from grpo.errors import DataError
+from grpo.errors import DataError, did_you_mean
 from grpo.gym_generator import GYM_PREFIX, ReasoningGym
 
 MAX_NUMBERS = 12  # of a chain: beyond, drawing one whose every step stays in range takes long
@@ -257,8 +256,7 @@ def make_generator(name: str, args: Mapping[str, object], *, key: str = "data.tr
     known = tuple(parameters)
     for arg, value in args.items():
         if arg not in known:
-            near = difflib.get_close_matches(arg, known, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else "Remove it."
+            hint = did_you_mean(arg, known, "Remove it.")
             raise DataError(
                 f"{key}.args.{arg} = {value!r}: generator '{name}' takes {', '.join(known) or 'no arguments'}. {hint}"
             )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grpo.datatypes import Problem
-from grpo.errors import DataError, MissingPackageError
+from grpo.errors import DataError, MissingPackageError, did_you_mean
 from grpo.seeds import named_seed
 
 GYM_PREFIX = "reasoning-gym/"
@@ -83,8 +83,7 @@ class ReasoningGym:
         settable = [name for name in known if name not in _OURS]
         for name, value in self._args.items():
             if name not in settable:
-                near = difflib.get_close_matches(name, settable, n=1)
-                hint = f"Did you mean '{near[0]}'?" if near else "Remove it."
+                hint = did_you_mean(name, settable, "Remove it.")
                 raise DataError(
                     f"{key}.args.{name} = {value!r}: task '{self._task}' takes {', '.join(settable) or 'none'}. {hint}"
                 )

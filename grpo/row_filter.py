@@ -5,12 +5,11 @@ bounds powers and lengths. Nothing random is among the functions: the same rows 
 """
 
 import ast
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 
 from simpleeval import EvalWithCompoundTypes, InvalidExpression
 
-from grpo.errors import DataError
+from grpo.errors import DataError, did_you_mean
 
 FUNCTIONS: Mapping[str, Callable[..., object]] = {
     function.__name__: function for function in (abs, bool, float, int, len, max, min, round, str, sum)
@@ -63,8 +62,7 @@ class RowFilter:
         for name in (node.id for node in names):
             if name in columns or name in bound or name in FUNCTIONS:
                 continue
-            near = difflib.get_close_matches(name, [*columns, *FUNCTIONS], n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else "Name one of them."
+            hint = did_you_mean(name, [*columns, *FUNCTIONS], "Name one of them.")
             raise DataError(f"{self._where}: there is no column '{name}'; there are {', '.join(columns)}. {hint}")
 
     def passes(self, row: Mapping[str, object], name: str) -> bool:

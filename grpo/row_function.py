@@ -9,10 +9,7 @@ It runs in the trainer's own process, once, when the data is loaded. What it pri
 """
 
 import contextlib
-import difflib
 import hashlib
-import importlib
-import importlib.util
 import inspect
 import itertools
 import sys
@@ -22,7 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from grpo.errors import DataError
+from grpo.errors import DataError, did_you_mean, did_you_mean_file
+from rewards.user_module import load_file, load_module
 
 Row = Mapping[str, object]
 _END = object()
@@ -46,9 +44,7 @@ def check_file(path: str, *, key: str) -> None:
     """
     file = Path(path.rpartition(":")[0]).expanduser()
     if file.suffix == ".py" and not file.is_file():
-        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.py")], n=1)
-        hint = f"Did you mean {str(file.parent / near[0])!r}?" if near else "Paths are relative to the working folder."
-        raise DataError(f"{key}.path = {path!r}: there is no file {str(file)!r}. {hint}")
+        raise DataError(f"{key}.path = {path!r}: there is no file {str(file)!r}. {did_you_mean_file(file, '*.py')}")
 
 
 class RowFunction:
@@ -107,26 +103,14 @@ class RowFunction:
 
     def _import_file(self, path: Path) -> ModuleType:
         path = path.expanduser().resolve()
-        if str(path.parent) not in sys.path:
-            sys.path.append(str(path.parent))  # its own imports from beside it
-        name = f"data_file_{path.stem}"  # a file may be called math.py
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look a module up by its name
         try:
-            spec.loader.exec_module(module)
+            return load_file(path, prefix="data_file_")
         except (Exception, SystemExit) as error:
-            del sys.modules[name]
             raise self._error("importing it", error, str(path)) from error
-        return module
 
     def _import_module(self, name: str) -> ModuleType:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
         try:
-            return importlib.import_module(name)
+            return load_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise self._error("importing it", error, None) from error
@@ -147,8 +131,7 @@ class RowFunction:
         if callable(found):
             return found  # type: ignore[no-any-return]
         functions = [name for name, value in vars(self._module).items() if inspect.isfunction(value)]
-        near = difflib.get_close_matches(self.name, functions, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"It has {', '.join(functions) or 'none'}."
+        hint = did_you_mean(self.name, functions, f"It has {', '.join(functions) or 'none'}.")
         raise DataError(f"{self._where}: there is no function '{self.name}'. {hint}")
 
     def _check_args(self, key: str) -> None:

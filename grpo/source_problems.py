@@ -1,6 +1,5 @@
 """One source of a recipe's ``data``: its usable problems, or the endless generator that makes them."""
 
-import difflib
 import importlib.metadata
 import itertools
 import math
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from grpo.columns import ColumnMap, value_of
 from grpo.datatypes import Problem
-from grpo.errors import DataError
+from grpo.errors import DataError, did_you_mean
 from grpo.generators import Generator, Renamed, is_generator, make_generator
 from grpo.gym_generator import GYM_PREFIX
 from grpo.loading_bar import with_bar
@@ -66,8 +65,7 @@ class SourceProblems:
             )
         columns = tuple(dict.fromkeys(name for problem in problems for name in problem.columns))
         if column not in columns and "." not in column:
-            near = difflib.get_close_matches(column, columns, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else "Name one of them, or leave it out."
+            hint = did_you_mean(column, columns, "Name one of them, or leave it out.")
             raise DataError(f"{where}: {self.source.path!r} has the columns {', '.join(columns) or 'none'}. {hint}")
         return tuple(
             _number(value_of(problem.columns, column), f"{where}: of {problem.problem_id}") for problem in problems

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grpo.errors import DataError, MissingPackageError, as_written, shortened
+from grpo.errors import DataError, MissingPackageError, as_written, did_you_mean_file, shortened
 from grpo.generators import GENERATORS, is_generator
 from grpo.loading_bar import with_bar
 from grpo.recipe import DataSource
@@ -110,9 +110,7 @@ def _read_file(source: DataSource, path: Path, suffix: str, key: str) -> Table:
 
 def missing_file(path: Path, key: str) -> DataError:
     """The error of a data file that is not there; it names the file that may have been meant."""
-    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
-    hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Paths are relative to the working folder."
-    return DataError(f"{key}.path = {str(path)!r}: there is no such file. {hint}")
+    return DataError(f"{key}.path = {str(path)!r}: there is no such file. {did_you_mean_file(path)}")
 
 
 def check_taker(source: DataSource, *, key: str) -> None:

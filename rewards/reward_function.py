@@ -8,11 +8,8 @@ Whatever it does wrong becomes a verdict without a score that names the function
 length is not broadcast, and None, NaN or a text are never taken for a number.
 """
 
-import importlib
-import importlib.util
 import inspect
 import math
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any, TypeVar
 
 from rewards.arguments import check_choice
 from rewards.conventions import Convention, UnknownConventionError, as_messages, keywords_for, recognize
+from rewards.user_module import load_file, load_module
 from rewards.verdict import Placement, Question, Scope, Status, Verdict, failed
 
 SCOPES = ("sample", "group", "batch")
@@ -193,7 +191,10 @@ def _find(target: str) -> Callable[..., Any]:
     place, colon, name = target.rpartition(":")
     if not colon or not name or not place:
         raise ValueError(f"fn = {target!r}: write FILE.py:FUNCTION or package.module:FUNCTION")
-    module = _import_file(target, Path(place)) if place.endswith(".py") else _import_module(target, place)
+    if place.endswith(".py"):
+        module = _import_file(target, Path(place))
+    else:
+        module = _imported(target, lambda: load_module(place))
     found = getattr(module, name, None)
     if not callable(found):
         functions = sorted(key for key, value in vars(module).items() if inspect.isfunction(value))
@@ -205,26 +206,12 @@ def _import_file(target: str, path: Path) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
         raise ValueError(f"fn = {target!r}: there is no file {path}")
-    sys.path.append(str(path.parent))  # its own imports from beside it
-    name = f"reward_file_{path.stem}"  # a file may be called math.py
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickles look a module up by its name
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise ValueError(f"fn = {target!r}: importing it raised {type(error).__name__}: {_cut(str(error))}") from error
-    return module
+    return _imported(target, lambda: load_file(path, prefix="reward_file_"))
 
 
-def _import_module(target: str, name: str) -> ModuleType:
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+def _imported(target: str, load: Callable[[], ModuleType]) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        return load()
     except (Exception, SystemExit) as error:
         raise ValueError(f"fn = {target!r}: importing it raised {type(error).__name__}: {_cut(str(error))}") from error
 

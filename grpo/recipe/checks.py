@@ -1,6 +1,5 @@
 """What no single key shows to be wrong: keys that contradict each other, or ask for what is not there yet."""
 
-import difflib
 import math
 import re
 from collections import Counter
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from grpo.errors import RecipeError
+from grpo.errors import RecipeError, did_you_mean
 from grpo.metrics import UnknownMetricError, check_name
 from grpo.recipe.algorithm_checks import check_algorithm
 from grpo.recipe.engine_args import check_engine_args
@@ -278,8 +277,7 @@ def _check_source(key: str, name: str | None, fn: str | None) -> None:
         raise RecipeError(f"{key}.name", None, "is required, or else fn", "Write name: number, say.")
     elif name not in VERIFIERS and name not in (installed := installed_rewards()):
         known = sorted({*VERIFIERS, *installed})
-        nearest = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean '{nearest[0]}'?" if nearest else "A function of your own goes by fn: FILE.py:FUNCTION."
+        hint = did_you_mean(name, known, "A function of your own goes by fn: FILE.py:FUNCTION.")
         raise RecipeError(f"{key}.name", name, f"must be one of {', '.join(known)}", hint)
 
 

@@ -4,10 +4,9 @@
 section ``algorithm``, and those of ``rollout`` that belong to the algorithm, as the paper named above it has them.
 """
 
-import difflib
 from typing import Any, get_args
 
-from grpo.errors import RecipeError
+from grpo.errors import RecipeError, did_you_mean
 from grpo.recipe.schema import Algorithm, Preset
 
 # DeepSeek-R1-Zero, arXiv 2501.12948: the reference is replaced every 400 steps
@@ -135,5 +134,4 @@ def _meant(name: str) -> str:
     terms = get_args(Algorithm.model_fields["policy_loss"].annotation)
     if name.lower() in terms:
         return f"As a policy term it is algorithm.policy_loss={name.lower()}."
-    near = difflib.get_close_matches(name.lower(), PRESETS, n=1)
-    return f"Did you mean '{near[0]}'?" if near else "Or leave it out and set the keys."
+    return did_you_mean(name.lower(), PRESETS, "Or leave it out and set the keys.")

@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "generators": COMMON | {"arithmetic", "gym_generator"},
     "loading_bar": set(),
     "row_filter": COMMON,
-    "row_function": COMMON,
+    "row_function": COMMON | {"rewards"},
     "sources": COMMON | {"generators", "loading_bar", "row_function"},
     "columns": COMMON | {"sources"},
     "streams": COMMON | {"generators"},
