@@ -156,9 +156,7 @@ class WandbSink:
             ) from error
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        if new := self._sent.not_yet(step, values):
-            self._run.log(new, step=step)
-            self._sent.add(step, new)
+        self._sent.pass_on(step, values, self._run.log)
 
     def close(self) -> None:
         self._run.finish()
@@ -195,9 +193,7 @@ class TrackioSink:
             ) from error
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        if new := self._sent.not_yet(step, values):
-            self._run.log(dict(new), step=step)
-            self._sent.add(step, new)
+        self._sent.pass_on(step, values, self._run.log)
 
     def close(self) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -224,13 +220,18 @@ class _Sent:
         self.run_id: str = state.get("id") or secrets.token_hex(4)
         self._step, self._names = int(state.get("step", -1)), set(state.get("names", ()))
 
-    def not_yet(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
-        """Those of the values that it does not have; a step may come in several calls."""
+    def pass_on(self, step: int, values: Mapping[str, float], log: Callable[..., object]) -> None:
+        """Log those of the values that it does not have; a step may come in several calls."""
+        if new := self._not_yet(step, values):
+            log(dict(new), step=step)  # a copy: a tracker may keep what it is given
+            self._add(step, new)
+
+    def _not_yet(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         if step != self._step:
             return dict(values) if step > self._step else {}
         return {name: value for name, value in values.items() if name not in self._names}
 
-    def add(self, step: int, values: Mapping[str, float]) -> None:
+    def _add(self, step: int, values: Mapping[str, float]) -> None:
         self._names = {*values} | (self._names if step == self._step else set())
         self._step = step
         state = {"id": self.run_id, "step": step, "names": sorted(self._names)}

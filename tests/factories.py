@@ -25,6 +25,16 @@ from grpo.recipe import Algorithm, Recipe
 from rewards.verdict import Status, Verdict
 from tests.models import VOCABULARY
 
+TWO_STEPS = {  # over a recipe: as small a run as has a step, a checkpoint and an evaluation of each kind
+    "max_steps": 2,
+    "rollout.problems_per_step": 2,
+    "rollout.num_generations": 4,
+    "rollout.max_refill_groups": 0,
+    "evaluation.num_samples": 2,
+    "evaluation.every": 1,
+    "checkpoint.every": 1,
+}
+
 
 def make_prompt(ordinal: int = 0, *, attempt: int = 0, token_ids: Iterable[int] = (3, 4, 5)) -> Prompt:
     problem = Problem(problem_id=f"p/{ordinal}", question=f"{ordinal}?", reference=str(ordinal))

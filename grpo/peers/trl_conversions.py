@@ -1,15 +1,14 @@
 """Keys of ours that come of several of TRL's, or mean something else there."""
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 from grpo.peers.data_sources import Source, data_keys
 from grpo.peers.layout import layout
 from grpo.peers.mapping import Convert, NoCounterpartError, Noted, Settings
+from grpo.peers.shared import inline_template, schedule_of, switches
 from grpo.peers.sink_names import sinks
-from grpo.recipe import Learner
 
-SCHEDULES = get_args(Learner.model_fields["lr_scheduler_type"].annotation)
 SAME_SCHEDULES = {"constant_with_warmup": "constant", "cosine_with_min_lr": "cosine"}
 REFERENCE = "solution"  # the column of references in TRL's and open-r1's examples
 MIXTURE = (
@@ -197,10 +196,7 @@ def syncs(settings: Settings) -> bool:
 
 def schedule(settings: Settings) -> str:
     named = str(settings["lr_scheduler_type"])
-    name = SAME_SCHEDULES.get(named, named)
-    if name not in SCHEDULES:
-        raise NoCounterpartError(f"learner.lr_scheduler_type is one of {', '.join(SCHEDULES)}; it stays at constant")
-    return name
+    return schedule_of(SAME_SCHEDULES.get(named, named))
 
 
 def min_lr_rate(settings: Settings) -> float | None:
@@ -289,16 +285,11 @@ def mixture(settings: Settings) -> Noted | None:
 
 
 def chat_template(settings: Settings) -> None:
-    if settings["chat_template"]:
-        raise NoCounterpartError(
-            "a template is a file here: put its text, unchanged, into NAME.jinja and set template=NAME.jinja; until "
-            "then the tokenizer's own is used"
-        )
+    inline_template(settings["chat_template"])
 
 
 def chat_template_kwargs(settings: Settings) -> dict[str, Any] | None:
-    given = settings["chat_template_kwargs"]
-    return {"chat_template_kwargs": dict(given)} if given else None
+    return switches(settings["chat_template_kwargs"])
 
 
 def engine_args(settings: Settings) -> dict[str, Any] | None:

@@ -1,16 +1,15 @@
 """Keys of ours that come of several of verl's, or mean something else there."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from grpo.peers.layout import layout
 from grpo.peers.mapping import Convert, NoCounterpartError, Noted, Settings
+from grpo.peers.shared import inline_template, schedule_of, switches
 from grpo.peers.sink_names import sinks
 from grpo.peers.verl_data import files_of, source_keys
-from grpo.recipe import Learner
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
-SCHEDULES = get_args(Learner.model_fields["lr_scheduler_type"].annotation)
 ADVANTAGES = {  # estimator: baseline and scale
     "grpo": ("group", "group"),
     "grpo_vectorized": ("group", "group"),
@@ -69,16 +68,11 @@ def train_limit(settings: Settings) -> int | None:
 
 
 def chat_template_kwargs(settings: Settings) -> dict[str, Any] | None:
-    given = below("data.apply_chat_template_kwargs", settings)
-    return {"chat_template_kwargs": given} if given else None
+    return switches(below("data.apply_chat_template_kwargs", settings))
 
 
 def chat_template(settings: Settings) -> None:
-    if settings["actor_rollout_ref.model.custom_chat_template"]:
-        raise NoCounterpartError(
-            "a template is a file here: put its text, unchanged, into NAME.jinja and set template=NAME.jinja; until "
-            "then the tokenizer's own is used"
-        )
+    inline_template(settings["actor_rollout_ref.model.custom_chat_template"])
 
 
 def engine_args(settings: Settings) -> dict[str, Any] | None:
@@ -305,10 +299,7 @@ def warmup_steps(settings: Settings) -> int | None:
 
 
 def schedule(settings: Settings) -> str:
-    name = str(settings[f"{ACTOR}.optim.warmup_style"] or settings[f"{ACTOR}.optim.lr_scheduler_type"])
-    if name not in SCHEDULES:
-        raise NoCounterpartError(f"learner.lr_scheduler_type is one of {', '.join(SCHEDULES)}; it stays at constant")
-    return name
+    return schedule_of(str(settings[f"{ACTOR}.optim.warmup_style"] or settings[f"{ACTOR}.optim.lr_scheduler_type"]))
 
 
 def min_lr_rate(settings: Settings) -> float | None:

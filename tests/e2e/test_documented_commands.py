@@ -24,6 +24,7 @@ from grpo.cli import app
 from grpo.peers import PEERS
 from grpo.recipe import SHIPPED, parse_recipe
 from tests.e2e.documents import ROOT, Block, Command, all_blocks, all_commands, blocks_in, commands_in
+from tests.factories import TWO_STEPS
 
 RUN, TRAIN, CHECKED, HELP, COLLECT, FLAGS, DRY, EXTRA, ELSEWHERE = (
     "run as it stands",
@@ -71,16 +72,7 @@ SMALLER = {
     r"\| sbatch$": "| bash -n",  # Slurm's part is to read the script
     r"^vllm serve ": "ls -d ",
 }
-SHORT = {
-    "max_steps": 2,
-    "rollout.problems_per_step": 2,
-    "rollout.num_generations": 4,
-    "rollout.max_refill_groups": 0,
-    "evaluation.num_samples": 2,
-    "evaluation.every": 1,
-    "checkpoint.every": 1,
-    "data.num_held_out": 2,
-}
+SHORT = TWO_STEPS | {"data.num_held_out": 2}
 SHORTER = " ".join(f"{key}={value}" for key, value in SHORT.items())
 QUICK = {  # of those that start an engine
     "grpo train recipes/quickstart.yaml",

@@ -9,20 +9,12 @@ import grpo
 from grpo.errors import DataError, RecipeError, UserError
 from grpo.recipe import SHIPPED, load_recipe
 from grpo.sample import sample
+from tests.factories import TWO_STEPS
 
 pytest.importorskip("vllm", reason="needs vLLM (pip install 'grpo[cpu]')")
 
 QUICKSTART = SHIPPED / "quickstart.yaml"
-SMALL = {
-    "max_steps": 2,
-    "rollout.problems_per_step": 2,
-    "rollout.num_generations": 4,
-    "rollout.max_refill_groups": 0,
-    "evaluation.num_samples": 2,
-    "evaluation.every": 1,
-    "checkpoint.every": 1,
-    "data.num_held_out": 8,
-}
+SMALL = TWO_STEPS | {"data.num_held_out": 8}
 
 
 @pytest.fixture(scope="module")
