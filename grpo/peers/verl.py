@@ -15,7 +15,6 @@ from grpo.peers.verl_rest import WITHOUT_COUNTERPART
 VERSION = "0.8.0.dev, January 2026"
 GPUS = "verl's GPUs sample and learn in turn; here engines have some of their own, and the learner the rest."
 CLIP = "bounds of the ratio: 1 - epsilon and 1 + epsilon_high."
-REWARD = "what judges, with its overlong penalty as a reward of its own."
 OPTIM, CORRECTION, CHECK = f"{ACTOR}.optim", "algorithm.rollout_correction", f"{ROLLOUT}.val_kwargs"
 
 MODEL_AND_DATA = (
