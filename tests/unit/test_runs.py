@@ -178,3 +178,9 @@ def test_one_run_that_no_run_wrote_hides_no_other(file: str, content: bytes, tmp
     shown = grpo("runs", "list", str(tmp_path))
     assert "4/4" in shown
     assert f"{tmp_path / 'broken' / file}" in shown
+
+
+def test_a_mistyped_run_is_suggested_where_a_model_may_stand_too(tmp_path: Path) -> None:
+    write_run(tmp_path / "roman")
+    with pytest.raises(UserError, match=r"Did you mean .*/roman\?"):
+        recipe_for(str(tmp_path / "romn"), None)
