@@ -28,13 +28,17 @@ def leave_with(error: BaseException, store: CheckpointStore, step: int) -> None:
         raise error
 
 
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(30)
+
+
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Saves stop before they flush until this is set."""
     release, real = threading.Event(), checkpoint_store._flush_tree
 
     def flush_tree(folder: Path) -> None:
-        assert release.wait(30)
+        assert_set(release)
         real(folder)
 
     monkeypatch.setattr(checkpoint_store, "_flush_tree", flush_tree)
@@ -172,12 +176,12 @@ def test_a_metric_that_no_checkpoint_would_have_is_refused(overrides: list[str],
     assert said in str(caught.value)
 
 
-def test_a_folder_that_goes_while_it_is_saved_to_is_told(tmp_path: Path, held: threading.Event) -> None:
-    folder = tmp_path / "checkpoints"
+def test_a_folder_that_goes_while_it_is_saved_to_is_told(tmp_path: Path) -> None:
+    folder, gone = tmp_path / "checkpoints", threading.Event()
     store = CheckpointStore(folder, retention=Retention(keep=1))
-    store.save(1, write)
+    store.save(1, write, flush_others=lambda: assert_set(gone))  # nothing more is written before that
     shutil.rmtree(folder)
-    held.set()
+    gone.set()
     with pytest.raises(CheckpointError, match="step-00000001 could not be written.*folder is not there any more"):
         store.wait()
     with pytest.raises(CheckpointError, match="step-00000002 could not be written"):
