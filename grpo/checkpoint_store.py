@@ -110,6 +110,7 @@ class CheckpointStore:
         final = self.folder / f"step-{step:08d}"
         writing = self.folder / f"{_WRITING}{final.name}"
         try:
+            _remove_leftovers(self.folder)  # of a save that failed after its exchange, too late to undo it
             writing.mkdir()
             write(writing)
         except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
@@ -195,8 +196,8 @@ class CheckpointStore:
             shutil.rmtree(paths[outlived], ignore_errors=True)  # what a network disk still holds goes at the next save
 
     def _refusal(self, final: Path, written: int, error: Exception) -> str:
-        newest = next((_num_bytes(path) for _, path in steps_in(self.folder)), 0)
         try:
+            newest = next((_num_bytes(path) for _, path in steps_in(self.folder)), 0)
             free = shutil.disk_usage(self.folder).free
         except OSError as gone:
             return (
@@ -261,7 +262,11 @@ def _move_into_place(writing: Path, final: Path) -> None:
 
 
 def _num_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in files_in(folder)) if folder.is_dir() else 0
+    """How large it is; 0 where it is not there, or somebody is just removing it."""
+    try:
+        return sum(path.stat().st_size for path in files_in(folder))
+    except FileNotFoundError:
+        return 0
 
 
 def _write_flushed(path: Path, text: str) -> None:

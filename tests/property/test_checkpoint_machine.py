@@ -214,7 +214,9 @@ class CheckpointMachine(RuleBasedStateMachine):
             assert {path.name for path in self.folder.glob("step-*")} == {self._path(step).name for step in self.books}
 
     def teardown(self) -> None:
-        if hasattr(self, "folder"):
+        if hasattr(self, "store"):
+            with contextlib.suppress(CheckpointError):
+                self.store.wait()  # an example may end, out of choices, between two saves of a row
             shutil.rmtree(self.folder)
 
     def _draw(self, data: st.DataObject) -> tuple[int, Content, float]:

@@ -186,3 +186,39 @@ def test_a_folder_that_goes_while_it_is_saved_to_is_told(tmp_path: Path) -> None
         store.wait()
     with pytest.raises(CheckpointError, match="step-00000002 could not be written"):
         store.save(2, write)
+
+
+def test_a_folder_that_goes_while_its_size_is_counted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, real = tmp_path / "checkpoints", checkpoint_store.files_in
+    store = CheckpointStore(folder, retention=Retention(keep=1))
+    store.save(1, write)
+    store.wait()
+
+    def removed(counted: Path) -> list[Path]:
+        if counted.name == "step-00000001":
+            shutil.rmtree(folder)
+            raise FileNotFoundError(2, "No such file or directory", str(counted))
+        return real(counted)
+
+    monkeypatch.setattr(checkpoint_store, "files_in", removed)
+    store.save(2, write, flush_others=lambda: refuse(tmp_path))
+    with pytest.raises(CheckpointError, match="step-00000002 could not be written.*folder is not there any more"):
+        store.wait()
+
+
+def test_a_step_is_saved_again_after_the_exchange_of_its_last_save_was_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path, retention=Retention(keep=1))
+    store.save(1, write)
+    store.wait()
+    with monkeypatch.context() as patch:
+        real = checkpoint_store._flush
+        patch.setattr(checkpoint_store, "_flush", lambda path: refuse(path) if path == tmp_path else real(path))
+        store.save(1, write)
+        with pytest.raises(CheckpointError, match="No space left"):
+            store.wait()
+    path = store.save(1, write)
+    store.wait()
+    assert find_fault(path) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-00000001"]
