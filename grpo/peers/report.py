@@ -10,7 +10,7 @@ from grpo.peers.translation import Entry, Kind, Translation
 HEADINGS: dict[Kind, str] = {
     "translated": "translated",
     "implied": "not given, but {title}'s defaults are not ours",
-    "default": "left out: what is so anyway",
+    "default": "left out: so anyway, or without effect beside the other keys",
     "needless": "left out: nothing here needs it",
     "lost": "no counterpart",
     "unknown": "not known",

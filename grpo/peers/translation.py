@@ -19,9 +19,10 @@ Kind = Literal["translated", "default", "implied", "needless", "lost", "unknown"
 class Entry:
     """What became of one key.
 
-    ``translated``: to ``ours``. ``default``: left out, because it says what is so anyway. ``implied``: not given, but
-    the peer's default is not ours. ``needless``: nothing here needs it. ``lost``: no counterpart. ``unknown``: in no
-    table. ``added``: a key that a recipe needs and the peer's configuration does not have.
+    ``translated``: to ``ours``. ``default``: left out, because it says what is so anyway, or has no effect beside the
+    other keys. ``implied``: not given, but the peer's default is not ours. ``needless``: nothing here needs it.
+    ``lost``: no counterpart. ``unknown``: in no table. ``added``: a key that a recipe needs and the peer's
+    configuration does not have.
     """
 
     kind: Kind
@@ -100,10 +101,12 @@ def _is_unset(peer: Peer, key: str, value: Any) -> bool:
 
 
 def _without_echoes(entries: list[Entry]) -> Iterator[Entry]:
-    """Of the peer's defaults, those alone that set a key of ours which no given key sets, and each such key once."""
+    """Of the peer's defaults, those alone that set a key of ours which no given key sets, and each such key once; and
+    no key is told to be without effect that one of its rows translates."""
     said = {entry.ours for entry in entries if entry.kind == "translated"}
+    translated = {entry.key for entry in entries if entry.kind == "translated"}
     for entry in entries:
-        if entry.kind == "implied" and entry.ours in said:
+        if (entry.kind == "implied" and entry.ours in said) or (entry.kind == "default" and entry.key in translated):
             continue
         if entry.kind == "implied":
             said.add(entry.ours)

@@ -32,6 +32,13 @@ def test_whatever_is_lost_has_a_reason(path: Path) -> None:
     assert [entry.key for entry in done.entries if entry.kind in ("lost", "needless") and not entry.sentence] == []
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_no_key_that_is_translated_is_told_to_be_without_effect(path: Path) -> None:
+    done = translate(PEERS[path.stem.partition("_")[0]], path)
+    keys = {kind: {entry.key for entry in done.entries if entry.kind == kind} for kind in ("translated", "default")}
+    assert not keys["translated"] & keys["default"]
+
+
 def test_a_shell_script_is_read_as_the_shell_would() -> None:
     script = """
 # a comment with don't
