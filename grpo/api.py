@@ -6,9 +6,6 @@
 PosixPath('runs/quickstart/checkpoints/step-00000090')
 """
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +35,7 @@ def train(
         overrides: values by key path, ``{"learner.learning_rate": 1e-4}``, or texts as on the command line.
         resume: go on from the newest whole checkpoint of ``output_dir``, if there is one.
         allow_change: resume though recipe, data or packages have changed.
-        quiet: print nothing.
+        quiet: print warnings and the closing table alone.
 
     Raises:
         UserError: something to mend in the recipe, its data or this machine; no run folder is left behind.
@@ -48,15 +45,12 @@ def train(
     resolved = with_overrides(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     from grpo.launch import train as launch
 
-    with contextlib.ExitStack() as stack:
-        if quiet:
-            stack.enter_context(_silent())
-        try:
-            launch(resolved, resume=resume, allow_change=allow_change)
-        except KeyboardInterrupt as interrupt:
-            folder = resolved.output_dir
-            interrupt.add_note(f"grpo.load_run({folder!r}) reads the run; grpo.train(..., resume=True) goes on with it")
-            raise
+    try:
+        launch(resolved, resume=resume, allow_change=allow_change, quiet=quiet)
+    except KeyboardInterrupt as interrupt:
+        folder = resolved.output_dir
+        interrupt.add_note(f"grpo.load_run({folder!r}) reads the run; grpo.train(..., resume=True) goes on with it")
+        raise
     return Run(resolved.output_dir)
 
 
@@ -76,9 +70,3 @@ def evaluate(
     from grpo.launch import evaluate_model as launch
 
     return launch(name, resolved)
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield

@@ -89,7 +89,9 @@ def test_what_cannot_be_asked_is_said_before_an_engine_starts(
         run.sample(**arguments)  # type: ignore[arg-type]
 
 
-def test_an_interrupted_run_is_saved_and_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_is_saved_and_raises_and_quiet_leaves_its_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import _thread
 
     from grpo.trainer import Trainer
@@ -105,6 +107,9 @@ def test_an_interrupted_run_is_saved_and_raises(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt) as caught:
         grpo.train(QUICKSTART, overrides, quiet=True)
     assert "resume=True" in caught.value.__notes__[0]
+    warning, *rest = capsys.readouterr().out.splitlines()
+    assert warning.startswith("interrupted: finishing this step")
+    assert rest == []
     assert grpo.load_run(tmp_path / "run").latest() == tmp_path / "run" / "checkpoints" / "step-00000001"
     monkeypatch.undo()
     assert grpo.train(QUICKSTART, overrides, resume=True, quiet=True).step == 2
