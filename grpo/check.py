@@ -1,7 +1,6 @@
 """What ``grpo check`` says of a recipe: resolved keys, the batch in words, evaluation, memory. Imports no torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from grpo.errors import RecipeError
 from grpo.generators import is_generator, make_generator
@@ -16,7 +15,7 @@ from grpo.recipe import Recipe, to_yaml
 from grpo.row_filter import RowFilter
 from grpo.row_function import check_file, is_function
 from grpo.scoring import Scorer
-from grpo.sources import FILE_SUFFIXES, check_taker, missing_file
+from grpo.sources import check_place
 
 
 def sections(recipe: Recipe) -> dict[str, list[str]]:
@@ -26,7 +25,7 @@ def sections(recipe: Recipe) -> dict[str, list[str]]:
         ModelError: ``model`` names a folder that holds no model.
         RecipeError: sizes under ``parallel`` do not divide the model or the GPUs; the longest sample is longer than
             the model's window; a reward refuses its arguments; the template's file is no Jinja.
-        DataError: a generator refuses its arguments, a data file is missing, or a filter is no expression.
+        DataError: a generator refuses its arguments, no data can be at a path, or a filter is no expression.
     """
     _check_arguments(recipe)
     shape = read_shape(recipe.model)
@@ -67,10 +66,8 @@ def _check_arguments(recipe: Recipe) -> None:
             continue  # its package is slow to import
         elif is_generator(source.path):
             make_generator(source.path, source.args, key=key)
-        elif source.path.endswith(FILE_SUFFIXES) and not Path(source.path).expanduser().is_file():
-            raise missing_file(Path(source.path), key)
         else:
-            check_taker(source, key=key)
+            check_place(source, key=key)
 
 
 def check_window(recipe: Recipe, shape: ModelShape) -> None:

@@ -14,7 +14,7 @@ from grpo.gym_generator import GYM_PREFIX
 from grpo.loading_bar import with_bar
 from grpo.recipe import DataSource
 from grpo.row_filter import RowFilter
-from grpo.sources import Row, Table, check_taker, read_table
+from grpo.sources import Row, Table, read_table
 from grpo.streams import question_key
 
 NUM_NAMED = 5  # excluded rows that a message names
@@ -101,7 +101,6 @@ def load_source(source: DataSource, key: str, check: CheckReference, names: Name
     """
     row_filter = None if source.filter is None else RowFilter(source.filter, key=key)
     if not is_generator(source.path):
-        check_taker(source, key=key)
         return _from_table(_renamed(read_table(source, key=key), names), source, key, check, row_filter)
     generator = make_generator(source.path, source.args, key=key)
     name = names.own(generator.name)

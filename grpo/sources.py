@@ -58,6 +58,7 @@ def read_table(source: DataSource, *, key: str) -> Table:
     Raises:
         DataError: there is no such file or dataset, it cannot be read, or it has no rows.
     """
+    check_place(source, key=key)
     table = _read(source, key)
     if not table.rows:
         raise DataError(f"{key}.path = {source.path!r}: the dataset is empty. Give one with at least one row")
@@ -73,11 +74,6 @@ def _read(source: DataSource, key: str) -> Table:
         return _read_file(source, path, suffix, key)
     if any((path / name).is_file() for name in SAVED):
         return _read_saved(source, path, key)
-    if _is_no_hub_id(source.path):
-        raise DataError(
-            f"{key}.path = {source.path!r}: no generator ({', '.join(GENERATORS)}), no {', '.join(FILE_SUFFIXES)} "
-            "file, folder or hub id. Give the path of a data file of one of these kinds"
-        )
     return _read_hub(source, key)
 
 
@@ -90,8 +86,6 @@ def _read_function(source: DataSource, key: str) -> Table:
 
 
 def _is_no_hub_id(path: str) -> bool:
-    if Path(path).expanduser().is_dir():
-        return False
     if "/" not in path and path.endswith(OTHER_SUFFIXES):
         return True
     return path.startswith(("/", ".", "~")) or path.count("/") > 1 or "\\" in path or Path(path).exists()
@@ -113,24 +107,34 @@ def missing_file(path: Path, key: str) -> DataError:
     return DataError(f"{key}.path = {str(path)!r}: there is no such file. {did_you_mean_file(path)}")
 
 
-def check_taker(source: DataSource, *, key: str) -> None:
-    """Refuse arguments where nothing takes them, and a generator's name with a letter amiss.
+def check_place(source: DataSource, *, key: str) -> None:
+    """Refuse, without reading it, a path where nothing can be, a generator's name with a letter amiss, and arguments
+    where nothing takes them.
 
     Raises:
-        DataError: ``source`` has ``args`` and names neither a generator nor a function.
+        DataError: it is one of these.
     """
-    if not source.args or is_generator(source.path) or is_function(source.path):
+    path = Path(source.path).expanduser()
+    if is_generator(source.path) or is_function(source.path):
         return
-    near = difflib.get_close_matches(source.path, GENERATORS, n=1)
-    if near:
+    near = difflib.get_close_matches(source.path, GENERATORS, n=1, cutoff=0.8)
+    if near and not path.exists():
         raise DataError(
             f"{key}.path = {source.path!r}: there is no such generator; there are {', '.join(GENERATORS)}. "
             f"Did you mean '{near[0]}'?"
         )
-    raise DataError(
-        f"{key}.args = {as_written(source.args)}: only a generator or a function takes arguments, and {source.path!r} "
-        f"is neither. Remove them, as in {key}.args={{}}"
-    )
+    if source.path.endswith(FILE_SUFFIXES) and not path.exists():
+        raise missing_file(path, key)
+    if not path.is_dir() and not source.path.endswith(FILE_SUFFIXES) and _is_no_hub_id(source.path):
+        raise DataError(
+            f"{key}.path = {source.path!r}: no generator ({', '.join(GENERATORS)}), no {', '.join(FILE_SUFFIXES)} "
+            "file, folder or hub id. Give the path of a data file of one of these kinds"
+        )
+    if source.args:
+        raise DataError(
+            f"{key}.args = {as_written(source.args)}: only a generator or a function takes arguments, and "
+            f"{source.path!r} is neither. Remove them, as in {key}.args={{}}"
+        )
 
 
 def _read_jsonl(path: Path, key: str) -> Iterator[Row]:

@@ -327,9 +327,9 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_no_network")
 def test_a_hub_id_that_cannot_be_reached_says_what_was_tried() -> None:
     with pytest.raises(DataError) as caught:
-        load({"path": "aritmetic", "split": "test"})
+        load({"path": "arithmos", "split": "test"})
     message = str(caught.value)
-    assert "data.train.path = 'aritmetic': no generator (arithmetic, countdown, one_digit), no file" in message
+    assert "data.train.path = 'arithmos': no generator (arithmetic, countdown, one_digit), no file" in message
     assert "split 'test'" in message
     assert "Did you mean the generator 'arithmetic'?" in message
     assert caught.value.__suppress_context__
