@@ -8,8 +8,9 @@ from typing import Any
 
 from grpo.errors import ModelError
 from grpo.model_shape import folder_of
+from grpo.models import resolve_model
 from grpo.recipe import Recipe
-from grpo.templates import CHAT, NAMED, OPENING, is_jinja
+from grpo.templates import CHAT, NAMED, OPENING, is_jinja, no_chat_template
 
 _INSTRUCT = re.compile(r"(?i)(?:^|[-_])(?:instruct|chat|it)(?:$|[-_.])")  # in the last part of a model's name
 
@@ -18,10 +19,10 @@ def prompt_lines(recipe: Recipe) -> Iterator[str]:
     """The template, and what ends an answer.
 
     Raises:
-        RecipeError: the template's file is no Jinja.
-        ModelError: a configuration of the model's is not JSON.
+        RecipeError: the template's file is no Jinja, or has no use for a switch or for the system prompt.
+        ModelError: a configuration of the model's is not JSON, or ``template: chat`` is of a model without one.
     """
-    yield f"template: {_template_in_words(recipe.template)}"
+    yield f"template: {_template_in_words(recipe)}"
     ends = list(_ends(recipe))
     yield f"an answer ends at {', '.join(ends)}" if ends else "what ends an answer stands with the model's tokenizer"
     yield "`grpo data RECIPE` shows prompts and stop tokens as the engine will see them"
@@ -32,22 +33,34 @@ def prompt_notes(recipe: Recipe) -> Iterator[str]:
     template, folder = NAMED.get(recipe.template), folder_of(recipe.model)
     if template is None or template.is_chatml or folder is None or not _INSTRUCT.search(Path(recipe.model).name):
         return
-    if "chat_template" in _settings(folder, "tokenizer_config.json") or (folder / "chat_template.jinja").is_file():
+    if _has_chat_template(folder):
         yield (
             f"template={recipe.template} is a text for base models, and {recipe.model} was made for chat by its name: "
             "template=chat is what it knows"
         )
 
 
-def _template_in_words(template: str) -> str:
+def _template_in_words(recipe: Recipe) -> str:
+    template = recipe.template
     if is_jinja(template):
         from grpo.templates.jinja_file import JinjaFile  # only here: Jinja's import takes 0.1 s
 
-        return f"{template}, a file that mentions {', '.join(sorted(JinjaFile(template).variables)) or 'no name'}"
+        file = JinjaFile(template)
+        file.check_uses(recipe.chat_template_kwargs, recipe.system_prompt)
+        return f"{template}, a file that mentions {', '.join(sorted(file.variables)) or 'no name'}"
     if template == CHAT:
+        folder = Path(resolve_model(recipe.model))  # not the hub's cache, which may hold a part of a model
+        if (folder / "tokenizer_config.json").is_file() and not _has_chat_template(folder):
+            raise no_chat_template(recipe.model)
         return "chat, the model's own"
     named = NAMED[template]
     return f"{template}, {named.source}" + (f"; an answer begins inside {OPENING}" if named.opens_thinking else "")
+
+
+def _has_chat_template(folder: Path) -> bool:
+    """In any of the places that transformers knows."""
+    files = [folder / "chat_template.jinja", *folder.glob("additional_chat_templates/*.jinja")]
+    return "chat_template" in _settings(folder, "tokenizer_config.json") or any(file.is_file() for file in files)
 
 
 def _ends(recipe: Recipe) -> Iterator[str]:

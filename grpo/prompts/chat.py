@@ -8,7 +8,7 @@ import jinja2
 from grpo.datatypes import Problem
 from grpo.errors import ModelError, RecipeError
 from grpo.prompts.tokenizer import TRIAL
-from grpo.templates import CHAT, NAMED
+from grpo.templates import CHAT, no_chat_template
 from grpo.templates.jinja_text import variables_of
 
 # what the renderer itself passes: no switches
@@ -47,10 +47,7 @@ class ChatTemplate:
 
     def _read(self) -> str:
         if not self._tokenizer.chat_template:
-            raise ModelError(
-                f"template = '{CHAT}': model {self._model!r} has no chat template. "
-                f"Choose a template among {', '.join(NAMED)}, a Jinja file, or a model that was made for chat"
-            )
+            raise no_chat_template(self._model)
         try:
             text: str = self._tokenizer.get_chat_template()
         except ValueError:

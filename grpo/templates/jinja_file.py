@@ -47,6 +47,30 @@ class JinjaFile:
             )
         self._template = jinja2.Template.from_code(env, code, dict(env.globals))
 
+    def check_uses(self, switches: Mapping[str, object], system_prompt: str | None) -> None:
+        """Refuse what the file would leave unused.
+
+        Raises:
+            RecipeError: it has no place for ``system_prompt``, or does not mention one of ``switches``.
+        """
+        for name, value in switches.items():
+            if name not in self.variables or name in OWN:
+                mentioned = ", ".join(sorted(self.variables)) or "no name at all"
+                taken = "is a name that the renderer itself gives" if name in OWN else "is not in the template"
+                raise RecipeError(
+                    f"chat_template_kwargs.{name}",
+                    value,
+                    f"{taken}: {self.path} mentions {mentioned}",
+                    "Use a name of its own in the file, or leave it out.",
+                )
+        if system_prompt is not None and "messages" not in self.variables:
+            raise RecipeError(
+                "system_prompt",
+                system_prompt,
+                f"{self.path} does not mention 'messages', the first of which a system prompt is",
+                "Write the text into the file itself, and leave system_prompt out.",
+            )
+
     def render(self, variables: Mapping[str, object]) -> str:
         """The prompt; ``variables`` are by name what there is, of which those in ``OWN`` are always there.
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from grpo.errors import ModelError
+
 CHAT = "chat"  # the model's own
 OPENING = "<think>"
 TURN_START = "<|im_start|>"  # ChatML
@@ -101,3 +103,11 @@ def is_template(name: str) -> bool:
     [True, True, True, False]
     """
     return name in NAMED or name == CHAT or is_jinja(name)
+
+
+def no_chat_template(model: str) -> ModelError:
+    """The error of ``template: chat`` where the model brings no template."""
+    return ModelError(
+        f"template = '{CHAT}': model {model!r} has no chat template. "
+        f"Choose a template among {', '.join(NAMED)}, a Jinja file, or a model that was made for chat"
+    )
