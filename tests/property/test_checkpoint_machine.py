@@ -279,5 +279,5 @@ class CheckpointMachine(RuleBasedStateMachine):
         return self.folder / f"step-{step:08d}"
 
 
-CheckpointMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
+CheckpointMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
 TestCheckpoints = CheckpointMachine.TestCase
