@@ -5,9 +5,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TextIO, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 PATIENCE_S = 1.5  # reading that ends before this shows no bar
 
 T = TypeVar("T")
@@ -33,6 +30,9 @@ def with_bar(
     if not file.isatty():
         yield from items
         return
+    from rich.console import Console  # only here: its import is slow
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -28,8 +28,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from grpo.errors import CheckpointError, RunError, UserError
 
 RECIPE = "recipe.yaml"
@@ -305,7 +303,7 @@ def _has_content(file: Path) -> bool:
 
 def _plain(value: object) -> object:
     """The JSON form of a record's value."""
-    if isinstance(value, np.generic | np.ndarray):
+    if hasattr(value, "tolist"):  # numpy's, whose import is slow
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None

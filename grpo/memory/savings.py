@@ -61,8 +61,8 @@ def largest_row_tokens(recipe: Recipe, shape: ModelShape, device: Device) -> int
     """The longest packed row (the micro-batch) that fits; None where not even the longest sample does."""
 
     def fits(row_tokens: int) -> bool:
-        changed, on = _changed(recipe, device, [{"learner.row_tokens": row_tokens}])
-        return needs_of(changed, shape, on).fits
+        learner = recipe.learner.model_copy(update={"row_tokens": row_tokens})
+        return needs_of(recipe.model_copy(update={"learner": learner}), shape, device).fits
 
     low = longest_sample(recipe)
     if not fits(low):
