@@ -73,7 +73,7 @@ def read_chain(run: Path) -> dict[int, Record]:
     path = run / "chain.jsonl"
     if not path.is_file() or not path.stat().st_size:
         raise ReplayError(f"{run} has no chain.jsonl: it is no run, has not finished a step, or is an older version's")
-    contents = {name: (run / f"{name}.jsonl").read_bytes() for name in COVERED}
+    contents = {name: _content(run, name) for name in COVERED}
     metrics = _metrics_by_step(run)
     records: dict[int, Record] = {}
     previous, before = "", dict.fromkeys(COVERED, 0)
@@ -87,7 +87,16 @@ def read_chain(run: Path) -> dict[int, Record]:
             if record.get(name) != value:
                 raise ReplayError(_altered(run, step, name))
         records[step], previous, before = record, record["hash"], after
+    _check_end(run, max(records), max(metrics, default=0))
     return records
+
+
+def _check_end(run: Path, last: int, last_logged: int) -> None:
+    """Refuse a chain that was cut; a run that was killed may have logged one step that it did not record."""
+    if last_logged > last + 1:
+        raise ReplayError(
+            f"{run}/chain.jsonl ends at step {last}, and metrics.jsonl goes on to step {last_logged}: one is altered"
+        )
 
 
 def difference(recorded: Record, replayed: Record) -> str | None:
@@ -103,8 +112,27 @@ def _altered(run: Path, step: int, field: str) -> str:
 
 def _metrics_by_step(run: Path) -> dict[int, str]:
     """The hash of each training step's metrics."""
-    lines = map(json.loads, (run / "metrics.jsonl").read_bytes().splitlines())
-    return {values.pop("step"): _untimed(values) for values in lines if "step_time" in values}
+    found: dict[int, str] = {}
+    for number, line in enumerate(_content(run, "metrics").splitlines(), start=1):
+        try:
+            values = json.loads(line)
+            if "step_time" not in values:
+                continue
+            step, hashed = values.pop("step"), _untimed(values)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ReplayError(f"{run}/metrics.jsonl, line {number}: not what a step logged") from None
+        if step in found:
+            raise ReplayError(f"{run}/metrics.jsonl, line {number}: step {step} is there twice")
+        found[step] = hashed
+    return found
+
+
+def _content(run: Path, name: str) -> bytes:
+    path = run / f"{name}.jsonl"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ReplayError(f"{path} cannot be read: {error.strerror}. Bring it back") from None
 
 
 def _untimed(metrics: Mapping[str, float]) -> str:
@@ -115,10 +143,9 @@ def _untimed(metrics: Mapping[str, float]) -> str:
 def _parsed(line: bytes, path: Path, number: int) -> Record:
     try:
         record: Record = json.loads(line)
-        complete = record.keys() >= {"step", "positions", "previous", "hash"} and record["positions"].keys() >= {
-            *COVERED
-        }
-    except (ValueError, AttributeError, TypeError):
+        numbers = [record["step"], *(record["positions"][name] for name in COVERED)]
+        complete = record.keys() >= {"previous", "hash"} and all(type(number) is int for number in numbers)
+    except (ValueError, KeyError, AttributeError, TypeError):
         complete = False
     if not complete:
         raise ReplayError(f"{path}, line {number}: no record of a step")

@@ -77,7 +77,7 @@ def find_fault(checkpoint: Path) -> str | None:
             return f"{MANIFEST} does not have its own hash"
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} cannot be read"
     return None
 

@@ -102,12 +102,21 @@ def _only_question(turns: Sequence[Mapping[str, object]], column: str) -> tuple[
     texts = [content.strip() for content in contents if isinstance(content, str)]
     if len(texts) < len(contents) or not texts[-1]:
         return "", f"column '{column}' has a message without a text"
-    return "\n\n".join(filter(None, texts)), None
+    return _whole("\n\n".join(filter(None, texts)), column)
+
+
+def _whole(text: str, column: str) -> tuple[str, str | None]:
+    """JSON can write half of a character that takes two (a lone surrogate), which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "", f"column '{column}' holds half a character (a lone surrogate)"
+    return text, None
 
 
 def _text_of(row: Row, column: str) -> tuple[str, str | None]:
     value = value_of(row, column)
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         text = str(value)
-        return (text, None) if text.strip() else ("", f"column '{column}' is empty")
+        return _whole(text, column) if text.strip() else ("", f"column '{column}' is empty")
     return "", f"column '{column}' is {'empty' if value is None else f'a {type(value).__name__}, not a text'}"

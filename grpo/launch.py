@@ -28,7 +28,7 @@ from grpo.checkpoint_store import CheckpointStore, Retention
 from grpo.console import Console
 from grpo.data import Dataset
 from grpo.engine.protocol import Engine
-from grpo.errors import UserError
+from grpo.errors import CheckpointError, UserError
 from grpo.evaluation import Evaluation
 from grpo.learner import Learner
 from grpo.learner.mesh import ALONE, Mesh
@@ -100,7 +100,9 @@ def run_of(
         checkpoints = CheckpointStore(folder.checkpoints, retention=_retention(recipe))
         checkpoint = checkpoints.latest() if resume else None
         changes: list[str] = []
-        if checkpoint is not None:
+        if resume and checkpoint is None:
+            _refuse_to_empty(folder, checkpoints, recipe)
+        if resume and not folder.is_new:
             before = parse_recipe((folder.path / RECIPE).read_text(encoding="utf-8"))
             changes = check_resumable(before, recipe, allow_change=allow_change)
         folder.write_recipe(to_yaml(recipe))
@@ -293,6 +295,27 @@ def _say_start(
         console.say(f"{dataset.num_excluded} rows of the data left out: {'; '.join(dataset.excluded)}")
     if dataset.num_duplicates:
         console.say(f"{dataset.num_duplicates} training rows ask a held-out question and are left out")
+
+
+def _refuse_to_empty(folder: RunFolder, checkpoints: CheckpointStore, recipe: Recipe) -> None:
+    """A run that had a checkpoint does not begin anew: its records would be gone.
+
+    One that was killed before its first is whole may. That is saved beside the steps that follow, up to the next.
+
+    Raises:
+        CheckpointError: checkpoints are there and none is whole, or there is none and the run is past its second.
+    """
+    last, every = folder.chain.last(), recipe.checkpoint.every
+    if checkpoints.damaged:
+        reason = f"no checkpoint is whole ({'; '.join(checkpoints.damaged)})"
+    elif last is not None and every and last["step"] > 2 * every:
+        reason = f"the run has {last['step']} steps and no checkpoint"
+    else:
+        return
+    raise CheckpointError(
+        f"{folder.path}: {reason}, and beginning anew would remove the run's records. Put a checkpoint back under "
+        f"{checkpoints.folder}, or start a new run in another output_dir"
+    )
 
 
 def _without_checkpoint(folder: RunFolder) -> str:

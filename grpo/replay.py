@@ -57,7 +57,7 @@ def _replay_stretch(
     """From one checkpoint, or from the model, through the last of ``steps``; those between are compared too."""
     with tempfile.TemporaryDirectory(prefix="grpo-replay-") as scratch:
         recipe = _copy(run, checkpoint, Path(scratch) / "run")
-        with run_of(recipe, resume=True) as trainer:
+        with run_of(recipe, resume=checkpoint is not None) as trainer:
             for step in trainer.replay(until=steps[-1]):
                 if step in steps:
                     _compare(recorded, read_chain(trainer.folder.path))
@@ -65,14 +65,14 @@ def _replay_stretch(
 
 
 def _copy(run: Path, checkpoint: Path | None, to: Path) -> Recipe:
-    """A run folder to go on from, over the checkpoint where it lies."""
+    """A run folder to go on from, over the checkpoint where it lies; without one, nothing, to begin in."""
     recipe = parse_recipe((run / RECIPE).read_text(encoding="utf-8"))
     log = recipe.log.model_copy(update={"report_to": []})
-    (to / "checkpoints").mkdir(parents=True)
-    shutil.copy(run / RECIPE, to)
-    for name in FILES:
-        shutil.copy(run / f"{name}.jsonl", to)
     if checkpoint is not None:
+        (to / "checkpoints").mkdir(parents=True)
+        shutil.copy(run / RECIPE, to)
+        for name in FILES:
+            shutil.copy(run / f"{name}.jsonl", to)
         (to / "checkpoints" / checkpoint.name).symlink_to(checkpoint.resolve(), target_is_directory=True)
     return recipe.model_copy(update={"output_dir": str(to), "log": log})
 

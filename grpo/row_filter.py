@@ -43,7 +43,7 @@ class RowFilter:
         self._where = f"{key}.filter = {expression!r}"
         try:
             self._tree = ast.parse(expression.strip(), mode="eval").body
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deeply
             reason = error.msg if isinstance(error, SyntaxError) else str(error)
             raise DataError(
                 f"{self._where}: not an expression ({reason}). Write a comparison of columns, such as "

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from grpo.errors import UserError
 from grpo.peers.mapping import NoCounterpartError, Noted, Settings
 
 Reward = dict[str, Any]
@@ -64,12 +65,19 @@ def rewards(settings: Settings) -> Noted | None:
     """
     names = settings["reward_funcs"]
     names = [names] if isinstance(names, str) else names
+    weights = settings["reward_weights"]
+    if not names and weights:
+        raise NoCounterpartError("the functions that it weighs stand in a script: set weight beside each reward")
     if not names:
         return None
-    weights = settings["reward_weights"] or [1.0] * len(names)
+    if weights and len(weights) != len(names):
+        raise UserError(
+            f"reward_weights has {len(weights)} numbers, and reward_funcs names {len(names)} functions. Give each one"
+        )
+    weights = weights or [1.0] * len(names)
     found: list[Reward] = []
     notes: list[str] = []
-    for name, weight in zip(names, weights, strict=False):
+    for name, weight in zip(names, weights, strict=True):
         try:
             reward = _reward(ALIASES.get(name, name), settings)
         except NoCounterpartError as error:

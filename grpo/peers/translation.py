@@ -12,6 +12,8 @@ from grpo.peers.recipe_text import recipe_text
 from grpo.recipe import parse_recipe
 from grpo.recipe.describe import default_of, is_required
 
+# what a conversion comes to on a value of a kind that the peer would not take either
+_FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
 Kind = Literal["translated", "default", "implied", "needless", "lost", "unknown", "added"]
 
 
@@ -137,7 +139,7 @@ def _apply(row: Row, settings: Settings, done: Translation) -> None:
         ours = row.convert(settings) if row.convert else value
     except UserError:
         raise
-    except (ValueError, TypeError) as error:  # a value of a kind that the peer would not take either
+    except _FAILURES as error:
         raise UserError(
             f"key '{row.key}' of {done.source}, or one that it is reckoned with: {error}. Mend it"
         ) from error

@@ -211,7 +211,7 @@ LEARNER = (
         convert=to.min_lr_rate,
         sentence="min_lr_rate, or min_lr / learning_rate.",
     ),
-    Row(key="warmup_steps", ours="learner.warmup_steps", default=0, convert=to.warmup, sentence=STEPS),
+    Row(key="warmup_steps", ours="learner.warmup_steps", default=0, convert=to.warmup),
     Row(key="warmup_ratio", ours="learner.warmup_steps", convert=to.warmup, sentence="x max_steps."),
     Row(key="weight_decay", ours="learner.weight_decay", default=0.0),
     Row(key="adam_beta1", ours="learner.adam_beta1", default=0.9),

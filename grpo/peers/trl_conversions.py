@@ -82,11 +82,19 @@ def steps(key: str, condition: Callable[[Settings], bool] = lambda _: True) -> C
 
 
 def warmup(settings: Settings) -> Any:
-    """warmup_steps counts before warmup_ratio, as in transformers, whose schedule constant knows neither."""
+    """warmup_steps counts before warmup_ratio, as in transformers, whose schedule constant knows neither.
+
+    Both count optimizer updates, there as here.
+    """
     key = "warmup_steps" if settings["warmup_steps"] else "warmup_ratio"
     if settings[key] and settings["lr_scheduler_type"] == "constant":
         raise NoCounterpartError("transformers' constant has no warm-up, constant_with_warmup has")
-    return steps(key)(settings)
+    value, total = settings[key], settings["max_steps"]
+    if not value:
+        return None
+    if value < 1 and (total is None or total < 0):
+        raise NoCounterpartError("a share of a number of steps that the configuration does not say; set it by hand")
+    return max(1, round(float(value * total if value < 1 else value)))
 
 
 def evaluations(settings: Settings) -> Any:

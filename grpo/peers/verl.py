@@ -14,6 +14,7 @@ from grpo.peers.verl_rest import WITHOUT_COUNTERPART
 
 VERSION = "0.8.0.dev, January 2026"
 GPUS = "verl's GPUs sample and learn in turn; here engines have some of their own, and the learner the rest."
+UPDATES = "verl's schedule counts rollouts, ours optimizer updates."
 CLIP = "bounds of the ratio: 1 - epsilon and 1 + epsilon_high."
 OPTIM, CORRECTION, CHECK = f"{ACTOR}.optim", "algorithm.rollout_correction", f"{ROLLOUT}.val_kwargs"
 
@@ -207,13 +208,19 @@ LEARNER = (
         convert=to.min_lr_rate,
         sentence="verl's warm-up begins there, ours at 0.",
     ),
-    Row(key=f"{OPTIM}.lr_warmup_steps", ours="learner.warmup_steps", default=-1, convert=to.warmup_steps),
+    Row(
+        key=f"{OPTIM}.lr_warmup_steps",
+        ours="learner.warmup_steps",
+        default=-1,
+        convert=to.warmup_steps,
+        sentence=UPDATES,
+    ),
     Row(
         key=f"{OPTIM}.lr_warmup_steps_ratio",
         ours="learner.warmup_steps",
         default=0.0,
         convert=to.warmup_steps,
-        sentence="x total_training_steps.",
+        sentence=f"x total_training_steps. {UPDATES}",
     ),
     Row(key=f"{OPTIM}.weight_decay", ours="learner.weight_decay", default=0.01),
     Row(key=f"{OPTIM}.betas", ours="learner.adam_beta1", default=[0.9, 0.999], convert=to.beta1),

@@ -289,13 +289,15 @@ def gpus(settings: Settings) -> Any:
 
 
 def warmup_steps(settings: Settings) -> int | None:
+    """verl's schedule takes a step with each rollout, this trainer's with each optimizer update."""
+    updates = num_minibatches(settings) * settings.whole(f"{ACTOR}.ppo_epochs")
     count, share = (settings[f"{ACTOR}.optim.lr_warmup_steps{end}"] for end in ("", "_ratio"))
     if count is not None and int(count) >= 0:
-        return int(count) or None
+        return int(count) * updates or None
     total = settings["trainer.total_training_steps"]
     if share and not total:
         raise NoCounterpartError("a share of a number of steps that the configuration does not say; set it by hand")
-    return round(float(share) * int(total)) if share else None
+    return round(float(share) * int(total)) * updates if share else None
 
 
 def schedule(settings: Settings) -> str:

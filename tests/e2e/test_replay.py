@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from grpo.chain import difference, read_chain
-from grpo.errors import ReplayError, UserError
+from grpo.errors import CheckpointError, ReplayError, UserError
 from grpo.launch import train
 from grpo.recipe import load_recipe
 from grpo.replay import read_recorded, replay
@@ -85,6 +85,49 @@ def test_a_changed_or_a_missing_record_breaks_the_chain(run: Path) -> None:
     (run / "chain.jsonl").write_bytes(b"".join(lines[:2] + lines[3:]))
     with pytest.raises(ReplayError, match="step 4, field"):
         read_chain(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("chain", lambda lines: lines[:-2], "chain.jsonl ends at step 4, and metrics.jsonl goes on to step 6"),
+        ("metrics", lambda lines: [*lines, lines[-2]], "metrics.jsonl, line .*: step 6 is there twice"),
+        ("metrics", lambda lines: [*lines, b'{"step": 5\n'], "metrics.jsonl, line .*: not what a step logged"),
+        (
+            "chain",
+            lambda lines: [lines[0].replace(b'"positions":{', b'"positions":{"ledger":"x",'), *lines[1:]],
+            "line 1: no record",
+        ),
+    ],
+)
+def test_lines_cut_doubled_or_broken_are_named(
+    run: Path, file: str, change: Callable[[list[bytes]], list[bytes]], said: str
+) -> None:
+    path = run / f"{file}.jsonl"
+    path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(ReplayError, match=said):
+        read_chain(run)
+
+
+def test_a_file_that_is_gone_is_named(run: Path) -> None:
+    (run / "ledger.jsonl").unlink()
+    with pytest.raises(ReplayError, match="ledger.jsonl cannot be read: No such file"):
+        read_chain(run)
+
+
+@pytest.mark.parametrize("lost", ["damaged", "gone"])
+def test_a_run_whose_checkpoints_are_lost_is_not_emptied(run: Path, lost: str) -> None:
+    """It would begin anew, over its own records."""
+    for checkpoint in (run / "checkpoints").glob("step-*"):
+        if lost == "gone":
+            shutil.rmtree(checkpoint)
+        else:
+            change_a_byte(checkpoint / "model.safetensors", 100)
+    recipe = load_recipe(run / "recipe.yaml", [f"output_dir={run}"])
+    before = {path: path.read_bytes() for path in run.glob("*.jsonl")}
+    with pytest.raises(CheckpointError, match="beginning anew would remove the run's records. Put a checkpoint back"):
+        train(recipe, resume=True)
+    assert before == {path: path.read_bytes() for path in run.glob("*.jsonl")}
 
 
 def test_a_chain_forged_throughout_is_told_by_the_step_that_it_does_not_replay(run: Path) -> None:

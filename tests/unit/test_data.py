@@ -90,6 +90,13 @@ def test_every_problem_comes_once_an_epoch_in_another_order(tmp_path: Path) -> N
     assert [dataset.train.problem(ordinal)[1] for ordinal in (0, 35, 36, 71, 72)] == [0, 0, 1, 1, 2]
 
 
+def test_half_a_character_leaves_its_row_out(tmp_path: Path) -> None:
+    from grpo.columns import _whole
+
+    assert _whole("half \ud800", "question")[1] == "column 'question' holds half a character (a lone surrogate)"
+    assert _whole("whole \U0001f600", "question") == ("whole \U0001f600", None)
+
+
 def test_a_problem_depends_on_its_ordinal_and_the_seed_alone(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "s.jsonl", rows_of_sums(40))
     straight = [load(path).train.problem(ordinal) for ordinal in range(200)]

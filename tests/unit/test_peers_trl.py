@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from grpo.errors import UserError
 from grpo.peers import TRL
 from grpo.peers.report import report_lines
 from tests.unit.public_configs import TRL_FIELDS, imported, kinds, of_text
@@ -80,6 +81,7 @@ def test_trls_cispo_without_a_cap_of_its_own_is_capped_at_epsilon_which_is_told(
         ("lr_scheduler_type: constant\nwarmup_ratio: 0.1", "learner.warmup_steps", None),
         ("lr_scheduler_type: constant_with_warmup\nwarmup_ratio: 0.1", "learner.warmup_steps", 10),
         ("lr_scheduler_type: cosine\nwarmup_ratio: 0.5\nwarmup_steps: 10", "learner.warmup_steps", 10),
+        ("lr_scheduler_type: cosine\nsteps_per_generation: 16\nwarmup_steps: 10", "learner.warmup_steps", 10),
         ("eval_strategy: steps\nlogging_steps: 5", "evaluation.every", 5),
         ("eval_strategy: steps\neval_steps: 20\nlogging_steps: 5", "evaluation.every", 20),
         ("eval_strategy: epoch\neval_steps: 20", "evaluation.every", None),
@@ -90,6 +92,27 @@ def test_trls_cispo_without_a_cap_of_its_own_is_capped_at_epsilon_which_is_told(
 def test_what_transformers_makes_of_several_keys(text: str, ours: str, expected: object, tmp_path: Path) -> None:
     done, _ = of_text(TRL, f"model_name_or_path: a/b\nmax_steps: 100\n{text}\n", tmp_path)
     assert done.values.get(ours) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("num_generations: 0", "of config.yaml, or one that it is reckoned with"),
+        ("gradient_accumulation_steps: 0", "of config.yaml, or one that it is reckoned with"),
+        ("lr_scheduler_kwargs: x", "of config.yaml, or one that it is reckoned with"),
+        ("dataset_mixture: [a]", "of config.yaml, or one that it is reckoned with"),
+        ("dataset_mixture: {datasets: [a]}", "of config.yaml, or one that it is reckoned with"),
+        ("reward_funcs: [accuracy, format]\nreward_weights: [1.0]", "reward_weights has 1 numbers, and .* 2 functions"),
+    ],
+)
+def test_values_that_trl_would_not_take_are_refused(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        of_text(TRL, f"model_name_or_path: a/b\n{text}\n", tmp_path)
+
+
+def test_weights_of_functions_that_stand_in_a_script_are_lost(tmp_path: Path) -> None:
+    done, _ = of_text(TRL, "model_name_or_path: a/b\nreward_weights: [1.0, 0.2]\n", tmp_path)
+    assert kinds(done, "reward_weights") == {"lost"}
 
 
 def test_a_reward_without_counterpart_is_named_and_the_others_stay(tmp_path: Path) -> None:

@@ -80,6 +80,15 @@ def test_verls_schedule_switches_and_vllm_arguments(tmp_path: Path) -> None:
     assert (recipe.checkpoint.keep, recipe.log.report_to) == (5, ["tensorboard"])
 
 
+def test_verls_warm_up_counts_rollouts_and_ours_their_updates(tmp_path: Path) -> None:
+    text = """x algorithm.adv_estimator=grpo actor_rollout_ref.rollout.n=4 data.train_batch_size=64 \\
+        actor_rollout_ref.actor.ppo_mini_batch_size=16 actor_rollout_ref.actor.ppo_epochs=2 \\
+        actor_rollout_ref.actor.optim.lr_warmup_steps=10
+"""
+    _, recipe = of_text(VERL, text, tmp_path, ".sh")
+    assert (recipe.algorithm.updates_per_step, recipe.learner.warmup_steps) == (8, 80)
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
