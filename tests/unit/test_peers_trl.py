@@ -128,12 +128,55 @@ def test_a_script_of_trl_gives_its_literals(tmp_path: Path) -> None:
         "from trl import GRPOConfig, GRPOTrainer\nfrom trl.rewards import accuracy_reward\n"
         "rows = load_dataset('trl-lib/DeepMath-103K', split='train')\n"
         "GRPOTrainer(model='Qwen/Qwen3-0.6B', reward_funcs=accuracy_reward,\n"
-        "    args=GRPOConfig(num_generations=4, learning_rate=rate(), use_vllm=True), train_dataset=rows)\n"
+        "    args=GRPOConfig(num_generations=4, learning_rate=args.rate, use_vllm=True), train_dataset=rows)\n"
     )
     _, recipe = of_text(TRL, script, tmp_path, ".py")
     assert (recipe.model, recipe.data.train.path) == ("Qwen/Qwen3-0.6B", "trl-lib/DeepMath-103K")
     assert (recipe.rollout.num_generations, recipe.rewards[0].name) == (4, "math_answer")
     assert recipe.learner.learning_rate == 1e-6
+
+
+def test_a_script_of_trl_gives_what_its_constants_come_to(tmp_path: Path) -> None:
+    script = """
+from mine import rew
+NUM_GEN: int = 16
+MODEL = "Qwen/" + "Qwen3-0.6B"
+rows = load_dataset("json", data_files="my.jsonl", split="train")
+def main():
+    length = 1024 * 4
+    config = GRPOConfig(num_generations=NUM_GEN, max_completion_length=length, beta=float("0.04"),
+        learning_rate=5 * 10**-7, warmup_ratio=1 / 10, max_steps=NUM_GEN // 3 + 95, run_name=f"a-{NUM_GEN}",
+        logging_steps=-(-10), seed=script_args.seed, **{"top_p": 1.0})
+    GRPOTrainer(model=MODEL, reward_funcs=(rew,), args=config, train_dataset=rows)
+"""
+    done, recipe = of_text(TRL, script, tmp_path, ".py")
+    assert (recipe.model, recipe.data.train.path) == ("Qwen/Qwen3-0.6B", "my.jsonl")
+    assert (recipe.rollout.num_generations, recipe.rollout.max_completion_length) == (16, 4096)
+    assert (recipe.algorithm.beta, recipe.max_steps, recipe.rewards[0].fn) == (0.04, 100, "mine:rew")
+    assert recipe.learner.learning_rate == pytest.approx(5e-7)
+    assert kinds(done, "run_name") == {"lost"}
+    assert kinds(done, "seed") <= {"default", "implied"}
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (
+            "GRPOConfig(\n    beta=beta_of(4))",
+            r"config.py, line 2: beta = beta_of\(4\) is known only .* or leave the key",
+        ),
+        ("N = 4\nN = 8\nGRPOConfig(num_generations=N)", "line 3: num_generations = N is"),
+        ("def main(n=4):\n    GRPOConfig(num_generations=n)", "line 2: num_generations = n is"),
+        ("n = n + 1\nGRPOConfig(num_generations=n)", "num_generations = n is"),
+        ("GRPOConfig(num_generations=10 ** 10 ** 10)", "num_generations = 10 "),
+        ("GRPOConfig(**vars(args))", r"\*\*GRPOConfig = vars\(args\) .* write its keys out"),
+        ("GRPOTrainer(reward_funcs=[make(2)], args=GRPOConfig())", r"reward_funcs = make\(2\) .* function's name"),
+        ("load_dataset('json', data_files=files())\nGRPOConfig()", r"data_files = files\(\) .* data.train.path"),
+    ],
+)
+def test_what_only_running_a_script_would_tell_is_refused(script: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        of_text(TRL, f"{script}\n", tmp_path, ".py")
 
 
 @pytest.mark.parametrize(
