@@ -95,8 +95,8 @@ def test_a_changed_or_a_missing_record_breaks_the_chain(run: Path) -> None:
         ("metrics", lambda lines: [*lines, b'{"step": 5\n'], "metrics.jsonl, line .*: not what a step logged"),
         (
             "chain",
-            lambda lines: [lines[0].replace(b'"positions":{', b'"positions":{"ledger":"x",'), *lines[1:]],
-            "line 1: no record",
+            lambda lines: [b'{"step":1,"positions":{"ledger":"x"}}\n', *lines[1:]],
+            "line 1: no record of a step",
         ),
     ],
 )
