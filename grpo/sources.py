@@ -92,19 +92,12 @@ def _is_no_hub_id(path: str) -> bool:
 
 
 def _read_file(source: DataSource, path: Path, suffix: str, key: str) -> Table:
-    if not path.is_file():
-        raise missing_file(path, key)
     lines = _read_parquet(path, key) if suffix == ".parquet" else _read_jsonl(path, key)
     rows = tuple(itertools.islice(with_bar(lines, f"reading {path.name}", total=source.limit), source.limit))
     name = path.name.removesuffix(suffix)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Table(source=name, id_prefix=name, rows=rows, origin={"sha256": digest})
-
-
-def missing_file(path: Path, key: str) -> DataError:
-    """The error of a data file that is not there; it names the file that may have been meant."""
-    return DataError(f"{key}.path = {str(path)!r}: there is no such file. {did_you_mean_file(path)}")
 
 
 def check_place(source: DataSource, *, key: str) -> None:
@@ -124,7 +117,7 @@ def check_place(source: DataSource, *, key: str) -> None:
             f"Did you mean '{near[0]}'?"
         )
     if source.path.endswith(FILE_SUFFIXES) and not path.exists():
-        raise missing_file(path, key)
+        raise DataError(f"{key}.path = {str(path)!r}: there is no such file. {did_you_mean_file(path)}")
     if not path.is_dir() and not source.path.endswith(FILE_SUFFIXES) and _is_no_hub_id(source.path):
         raise DataError(
             f"{key}.path = {source.path!r}: no generator ({', '.join(GENERATORS)}), no {', '.join(FILE_SUFFIXES)} "

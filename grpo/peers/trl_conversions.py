@@ -66,17 +66,26 @@ def updates_per_step(settings: Settings) -> int:
     return max(1, answers_per_step(settings) // answers_per_update(settings)) * settings.whole("num_iterations")
 
 
+def updates(key: str, settings: Settings) -> float | None:
+    """A number of optimizer updates, or a share of the run's where it is below 1.
+
+    Raises:
+        NoCounterpartError: it is a share, and the configuration does not say of how many.
+    """
+    value, total = settings[key], settings["max_steps"]
+    if not value:
+        return None
+    if value < 1 and (total is None or total < 0):
+        raise NoCounterpartError("a share of a number of steps that the configuration does not say; set it by hand")
+    return float(value * total if value < 1 else value)
+
+
 def steps(key: str, condition: Callable[[Settings], bool] = lambda _: True) -> Convert:
-    """A number of TRL's updates as steps here; a share of the run where it is below 1."""
+    """``updates`` as steps here."""
 
     def convert(settings: Settings) -> int | None:
-        value, total = settings[key], settings["max_steps"]
-        if not value or not condition(settings):
-            return None
-        if value < 1 and (total is None or total < 0):
-            raise NoCounterpartError("a share of a number of steps that the configuration does not say; set it by hand")
-        count = value * total if value < 1 else value
-        return max(1, round(float(count) / updates_per_step(settings)))
+        count = updates(key, settings) if condition(settings) else None
+        return None if count is None else max(1, round(count / updates_per_step(settings)))
 
     return convert
 
@@ -89,12 +98,8 @@ def warmup(settings: Settings) -> Any:
     key = "warmup_steps" if settings["warmup_steps"] else "warmup_ratio"
     if settings[key] and settings["lr_scheduler_type"] == "constant":
         raise NoCounterpartError("transformers' constant has no warm-up, constant_with_warmup has")
-    value, total = settings[key], settings["max_steps"]
-    if not value:
-        return None
-    if value < 1 and (total is None or total < 0):
-        raise NoCounterpartError("a share of a number of steps that the configuration does not say; set it by hand")
-    return max(1, round(float(value * total if value < 1 else value)))
+    count = updates(key, settings)
+    return None if count is None else max(1, round(count))
 
 
 def evaluations(settings: Settings) -> Any:
